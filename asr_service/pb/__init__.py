@@ -1,0 +1,1 @@
+"""Generated from proto/asr/v1 by `make generate`; never edited."""
