@@ -1,0 +1,50 @@
+"""Every metric of the service, named once.
+
+Components get the Metrics object from the composition root and touch the attribute they own. Each process that serves requests
+has one, on its own registry.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+
+class Metrics:
+    """The service's metrics. Label values are closed sets (RPC names, status names, reasons, stages, priority classes)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.requests = Counter("asr_requests_total", "RPCs answered", ["rpc", "status", "reason"], registry=r)
+        self.requests_in_flight = Gauge("asr_requests_in_flight", "RPCs inside the server", ["rpc"], registry=r)
+        self.request_seconds = Histogram("asr_request_seconds", "RPC duration", ["rpc"], buckets=_SECONDS, registry=r)
+        self.stage_seconds = Histogram(
+            "asr_stage_seconds",
+            "Time of one request in a stage (decode, voice_activity, queue, recognize)",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.refusals = Counter("asr_refusals_total", "Requests refused at the door", ["reason"], registry=r)
+        self.queue_depth = Gauge("asr_queue_depth", "Segments waiting for the recogniser", ["priority"], registry=r)
+        self.queue_wait_seconds = Histogram(
+            "asr_queue_wait_seconds", "Wait of a segment until it started", ["priority"], buckets=_SECONDS, registry=r
+        )
+        self.queue_dropped = Counter(
+            "asr_queue_dropped_total",
+            "Segments that left the queue unserved (cancelled, expired, stopped)",
+            ["why"],
+            registry=r,
+        )
+        self.engine_running = Gauge("asr_engine_running", "Segments being recognised", registry=r)
+        self.engine_slots = Gauge("asr_engine_slots", "Segments the engine can work on at once", registry=r)
+        self.engine_calls = Counter("asr_engine_calls_total", "Segments given to the recogniser", registry=r)
+        self.engine_failures = Counter("asr_engine_failures_total", "Recogniser crashes and errors", ["kind"], registry=r)
+        self.decoders_busy = Gauge("asr_decoders_busy", "Decoder processes at work", registry=r)
+        self.decoders_waiting = Gauge("asr_decoders_waiting", "Sources waiting for a decoder process", registry=r)
+        self.decoder_restarts = Counter("asr_decoder_restarts_total", "Decoder processes replaced", ["why"], registry=r)
+        self.audio_seconds = Counter("asr_audio_seconds_total", "Audio decoded", registry=r)
+        self.speech_seconds = Counter("asr_speech_seconds_total", "Audio given to the recogniser", registry=r)
+        self.event_loop_lag_seconds = Gauge("asr_event_loop_lag_seconds", "Lag of the event loop, last probe", registry=r)
