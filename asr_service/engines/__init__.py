@@ -1,0 +1,1 @@
+"""The engines, one module per recogniser, and the choice between them. Importing this package imports none of them."""
