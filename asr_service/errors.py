@@ -12,10 +12,11 @@
     |- FeatureUnavailable            FAILED_PRECONDITION  FEATURE_UNAVAILABLE
     |  `- LanguageUnavailable        FAILED_PRECONDITION  LANGUAGE_UNAVAILABLE
     |- Overloaded                    RESOURCE_EXHAUSTED   OVERLOADED            + retry_after_s
-    |- Unavailable                   UNAVAILABLE          (one of the below)    + retry_after_s
+    |- Unavailable                   UNAVAILABLE          one of the below      + retry_after_s
     |  |- Draining                   UNAVAILABLE          DRAINING
     |  |- Starting                   UNAVAILABLE          STARTING
     |  |- EngineRestarting           UNAVAILABLE          ENGINE_RESTARTING
+    |  |- EngineGone                 UNAVAILABLE          ENGINE_FAILED
     |  `- DecoderRestarting          UNAVAILABLE          DECODER_RESTARTING
     |- DeadlineExceeded              DEADLINE_EXCEEDED    DEADLINE
     |  `- UploadIdle                 DEADLINE_EXCEEDED    UPLOAD_IDLE
@@ -150,6 +151,12 @@ class EngineRestarting(Unavailable):
     """The recogniser crashed under this call and is being restarted."""
 
     reason = "ENGINE_RESTARTING"
+
+
+class EngineGone(Unavailable):
+    """The recogniser cannot be started any more; another replica may serve the call."""
+
+    reason = "ENGINE_FAILED"
 
 
 class DecoderRestarting(Unavailable):

@@ -79,6 +79,10 @@ class Engine(Protocol):
         """Returns when warm. Raises EngineFailed when it cannot be."""
         ...
 
+    async def wait_failed(self) -> None:
+        """Returns when the state has become FAILED, after a start that succeeded; else never."""
+        ...
+
     async def stop(self) -> None:
         """Cancels what runs and frees everything. Idempotent."""
         ...

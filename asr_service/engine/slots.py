@@ -23,7 +23,7 @@ from asr_service.engine.protocol import EngineFailed, EngineInfo, EngineLoad, En
 from asr_service.engine.runner import Runner, RunnerAborted, RunnerCrashed, RunnerFailed
 from asr_service.engine.slot import Slot, SlotState, StartPolicy
 from asr_service.engine.speed import Speed
-from asr_service.errors import AsrError, DeadlineExceeded, Draining, EngineRestarting, InternalError, Starting, Unavailable
+from asr_service.errors import AsrError, DeadlineExceeded, Draining, EngineGone, EngineRestarting, InternalError, Starting
 from asr_service.metrics import Metrics
 from asr_service.request import Hypothesis, Priority, Work
 from asr_service.scheduler.queue import WorkQueue
@@ -96,6 +96,7 @@ class SlotEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starts: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
+        self._has_failed = asyncio.Event()
         self._calls = 0
 
     @property
@@ -131,6 +132,9 @@ class SlotEngine:
             raise EngineFailed(f"{self._info.name} cannot be started: {self._slots[0].failure}")
         self._state = EngineState.READY
         self._dispatch()
+
+    async def wait_failed(self) -> None:
+        await self._has_failed.wait()
 
     async def stop(self) -> None:
         """Answers everything inside with Draining, ends what runs, stops the runners. Idempotent."""
@@ -170,8 +174,8 @@ class SlotEngine:
         if self._state is not EngineState.READY:
             raise Starting("the recogniser is not warm yet", retry_after_s=1.0)
 
-    def _failed(self) -> Unavailable:
-        return Unavailable(f"the recogniser cannot be started: {self._slots[0].failure}", retry_after_s=_RETRY_AFTER_S[1])
+    def _failed(self) -> EngineGone:
+        return EngineGone(f"the recogniser cannot be started: {self._slots[0].failure}", retry_after_s=_RETRY_AFTER_S[1])
 
     def _withdraw(self, job: _Job) -> None:
         """The caller has left."""
@@ -300,6 +304,7 @@ class SlotEngine:
         slot.state = SlotState.FREE if is_warm else SlotState.DEAD
         if self._n_usable == 0:
             self._state = EngineState.FAILED
+            self._has_failed.set()
             self._answer_waiting(self._failed(), "stopped")
         self._dispatch()
 

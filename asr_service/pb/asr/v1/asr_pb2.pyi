@@ -12,6 +12,7 @@ Everything about a call that is not in its messages travels as metadata:
 
 Deadlines are honoured everywhere: work whose deadline has passed is not started, and a call that waits ends on time.
 
+In a stream, a failure before the first event is the status alone; later it is the stream's last event and the same status.
 Every failure has one gRPC status and carries google.rpc.ErrorInfo {reason, domain "asr.v1"}:
 
   INVALID_ARGUMENT     INVALID_VALUE, MESSAGE_ORDER, UNKNOWN_LANGUAGE (+ BadRequest naming the fields);
@@ -19,7 +20,7 @@ Every failure has one gRPC status and carries google.rpc.ErrorInfo {reason, doma
   NOT_FOUND            MODEL_NOT_FOUND
   FAILED_PRECONDITION  FEATURE_UNAVAILABLE, LANGUAGE_UNAVAILABLE
   RESOURCE_EXHAUSTED   OVERLOADED, ENGINE_MEMORY (+ RetryInfo)
-  UNAVAILABLE          DRAINING, STARTING, ENGINE_RESTARTING, DECODER_RESTARTING (+ RetryInfo; safe to send again)
+  UNAVAILABLE          DRAINING, STARTING, ENGINE_RESTARTING, ENGINE_FAILED, DECODER_RESTARTING (+ RetryInfo; safe to send again)
   DEADLINE_EXCEEDED    DEADLINE, UPLOAD_IDLE
   OUT_OF_RANGE         RESUME_WINDOW_GONE
   UNAUTHENTICATED      API_KEY_MISSING, API_KEY_INVALID

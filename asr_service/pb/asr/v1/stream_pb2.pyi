@@ -568,7 +568,7 @@ class StreamTranscribeResponse(_message.Message):
     committed_delta is committed, and there is exactly one `final`, even if empty; its text starts with the last `committed` or it
     says `revised`; the last event is exactly one `end` (status OK) or `error` (the same status in the trailers).
 
-    A whole session, as it is played by the contract's test:
+    A whole session:
 
        #  client                                      server
        1  config {language "en", PCM_S16LE 16000}

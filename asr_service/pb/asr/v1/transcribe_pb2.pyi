@@ -156,6 +156,16 @@ Global___TranscribeUploadRequest: _TypeAlias = TranscribeUploadRequest  # noqa: 
 class TranscribeUploadResponse(_message.Message):
     """One event of an upload. Order: `started`, then `progress`, `segment` and `warning` in any mixture, then exactly one of
     `completed` (the RPC ends with OK) and `error` (it ends with the same status).
+
+    A whole upload, ten seconds of 16-bit PCM at 16 kHz with speech in it twice:
+
+       #  client                                      server
+       1  config {language "en"}, format {PCM_S16LE,
+          16000}, audio 0 to 4 s                      seq 0  started {effective config, engine}
+       2  audio 4 to 8 s                              seq 1  segment 0 {"good morning", 0.4 to 1.9 s}
+       3  audio 8 to 10 s                             seq 2  segment 1 {"how are you", 8.1 to 9.6 s}
+       4  (end of the client's stream)                seq 3  progress {processed 9.6 s of 10 s}
+       5                                              seq 4  completed {"good morning how are you"}; status OK
     """
 
     DESCRIPTOR: _descriptor.Descriptor
