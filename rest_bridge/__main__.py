@@ -9,8 +9,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from asr_service import logs
 from asr_service.environment import BadSettings
-from rest_bridge import logs
 from rest_bridge.app import running_bridge
 from rest_bridge.config import BridgeSettings
 
@@ -26,7 +26,7 @@ def main() -> int:
     except BadSettings as error:
         print(error, file=sys.stderr)  # noqa: T201  before there is a log
         return _BAD_SETTINGS
-    logs.set_up(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             return runner.run(_serve(settings))
@@ -49,9 +49,9 @@ async def _serve(settings: BridgeSettings) -> int:
         loop.add_signal_handler(number, on_signal)
     try:
         async with running_bridge(settings) as url:
-            log.info("listening", extra={"fields": {"url": url, "upstream": settings.target}})
+            log.info("listening", extra={"url": url, "upstream": settings.target})
             await stopped.wait()
-            log.info("draining", extra={"fields": {"at_most_s": settings.drain_timeout}})
+            log.info("draining", extra={"at_most_s": settings.drain_timeout})
     except asyncio.CancelledError:
         log.warning("stopped before running requests ended")
         return 1

@@ -78,6 +78,7 @@ class BridgeSettings(EnvironmentSettings):
     )
     drain_timeout: float = Field(30.0, ge=0, le=3600, description="Seconds that running calls get to finish at shutdown")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_format: Literal["json", "text"] = Field("json", description="json (one object a line) or text")
 
     @field_validator("api_keys", "model_aliases", mode="before")
     @classmethod

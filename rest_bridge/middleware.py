@@ -59,14 +59,14 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     except HttpError as error:
         return _render(request, error)
     except UpstreamError as error:
-        log.info("upstream: %s", error.status, extra={"fields": {"request_id": request[REQUEST_ID], "reason": error.reason}})
+        log.info("upstream: %s", error.status, extra={"request_id": request[REQUEST_ID], "reason": error.reason})
         return _render(request, from_upstream(error))
     except web.HTTPException as error:
         return _render(request, _from_aiohttp(request, error))
     except ConnectionError:
         return web.Response(status=_CLIENT_GONE)
     except Exception:
-        log.exception("a handler failed", extra={"fields": {"request_id": request[REQUEST_ID]}})
+        log.exception("a handler failed", extra={"request_id": request[REQUEST_ID]})
         return _render(request, internal_error())
 
 
@@ -103,4 +103,4 @@ def _account(request: web.Request, status: int) -> None:
         "bytes_in": request.content.total_bytes,
     }
     is_probe = route in ("/health", "/ready", "/metrics")
-    access_log.log(logging.DEBUG if is_probe else logging.INFO, "request", extra={"fields": fields})
+    access_log.log(logging.DEBUG if is_probe else logging.INFO, "request", extra=fields)

@@ -103,7 +103,7 @@ class Monitor:
     def _enter(self, state: UpstreamState, why: str = "") -> None:
         if state is self.state:
             return
-        log.info("the speech service is %s", state, extra={"fields": {"why": why} if why else {}})
+        log.info("the speech service is %s", state, extra={"why": why} if why else {})
         self.state = state
         self._state_since_s = asyncio.get_running_loop().time()
         self._metrics.upstream_serving.set(state is UpstreamState.SERVING)

@@ -98,7 +98,7 @@ async def test_nothing_heavy_is_imported() -> None:
     output = (await process.communicate())[0].decode()
 
     print(f"\nbridge imports: {output}")  # noqa: T201
-    ours = ["environment", "hosts", "subtitles", "subtitles.cues", "subtitles.formats"]
+    ours = ["environment", "hosts", "logs", "subtitles", "subtitles.cues", "subtitles.formats"]
     assert output.startswith(f"[] {[f'asr_service.{name}' for name in ours]} ")
 
 

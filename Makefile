@@ -1,0 +1,67 @@
+# The thin front door; the tools are configured in pyproject.toml. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help run demo test check fmt generate lock bench stack soak clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: $(VENV)/.installed ## start the service and the HTTP bridge in the foreground
+	@exec $(BIN)/asr up
+
+demo: $(VENV)/.installed ## start everything, transcribe a sample three ways, compare, stop
+	@exec $(BIN)/asr demo
+
+test: $(VENV)/.installed-dev ## run every test that needs no GPU
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: $(VENV)/.installed-dev ## run the tests that take long
+	$(BIN)/python -m pytest -m soak
+
+stack: $(VENV)/.installed-dev ## run the tests of the real processes only
+	$(BIN)/python -m pytest -m "not soak" tests/stack
+
+check: $(VENV)/.installed-dev ## lint, types, import contracts, contract, drift, sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python .ci/vendor_protos.py
+	$(BIN)/buf lint
+	$(BIN)/buf format proto --diff --exit-code
+	$(BIN)/python .ci/breaking.py
+	$(BIN)/python .ci/generate.py --check
+	$(BIN)/python .ci/size_budget.py
+	$(BIN)/python .ci/docs.py --check
+
+fmt: $(VENV)/.installed-dev ## format Python and protobuf
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/buf format proto --write
+
+generate: $(VENV)/.installed-dev ## write asr_service/pb and docs/operations.md anew
+	$(BIN)/python .ci/generate.py && $(BIN)/python .ci/docs.py
+
+bench: $(VENV)/.installed-dev ## run every measuring program in bench/
+	@set -e; [ -n "$(wildcard bench/*.py)" ] || echo "bench/ holds no program in this version" >&2; \
+	for program in $(wildcard bench/*.py); do echo "== $$program"; $(BIN)/python $$program; done
+
+lock: ## resolve all dependencies anew and write constraints.txt
+	$(PYTHON) .ci/lock.py
+
+clean: ## remove everything that was made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+
+# silero-vad declares torch and is needed for its ONNX file only.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) .ci/python_version.py
+	@echo "Installing into $(VENV) (once)" && $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[tools]' && $(PIP) --no-deps silero-vad && touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the development tools into $(VENV) (once)"
+	@$(PIP) -e '.[dev]' && touch $@

@@ -1,0 +1,6 @@
+"""`python -m asr_service` is `asr`."""
+
+from asr_service.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The commands and their options; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from asr_service.cli import exit_codes
+
+app = typer.Typer(
+    name="asr",
+    help="Self-hosted speech recognition: the service, its HTTP bridge, and a client for both.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(help="The models a service can use.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+class Format(StrEnum):
+    """What a transcript is written as."""
+
+    TEXT = "text"
+    JSON = "json"
+    SRT = "srt"
+    VTT = "vtt"
+
+
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", envvar="ASR_SERVER", help="The service to ask. Without it one is started in this process."
+    ),
+]
+ApiKey = Annotated[str | None, typer.Option(metavar="KEY", envvar="ASR_API_KEY", help="The key to show to the service.")]
+
+Wait = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long --server may take to be ready.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"asr {version('asr-service')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Self-hosted speech recognition: the service, its HTTP bridge, and a client for both."""
+
+
+@app.command()
+def serve() -> None:
+    """Run the gRPC service alone, in the foreground. Settings come from the environment (docs/operations.md)."""
+    from asr_service.cli.serve import run_service
+
+    raise typer.Exit(run_service())
+
+
+@app.command()
+def up() -> None:
+    """Run the service and the HTTP bridge, and print three calls to try. Ctrl-C finishes what runs and stops both."""
+    from asr_service.cli.up import run_up
+
+    _finish(run_up())
+
+
+@app.command()
+def demo(
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="A recording with its text beside it as .txt. Default: the source's own."),
+    ] = None,
+) -> None:
+    """Start everything, transcribe a sample over gRPC, HTTP and this command, and compare. Exits 0 if all three are right."""
+    from asr_service.cli.demo import run_demo
+
+    _finish(run_demo(sample))
+
+
+@app.command(epilog=f"Exit codes: {exit_codes.TRANSCRIBE_HELP}")
+def transcribe(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Recordings in any common format; - is standard input.")],
+    form: Annotated[Format, typer.Option("--format", "-f", help="How to write the transcript.")] = Format.TEXT,
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", help='The language spoken: "en", "pt-BR", "German". Default: detected.')
+    ] = None,
+    context: Annotated[str, typer.Option(help="Names or a topic that steer recognition, where the engine can.")] = "",
+    words: Annotated[bool, typer.Option("--words", help="Add each word's time and confidence to --format json.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file, or to FILE's name in this folder.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Files sent at once.")] = 4,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=1.0, help="How long one file may take.")] = 86400.0,
+    server: Server = None,
+    api_key: ApiKey = None,
+    wait: Wait = 10.0,
+) -> None:
+    """Transcribe files; several come out in the order given, text lines with the file's name in front."""
+    from asr_service.cli.output import Sink, UsageError
+    from asr_service.cli.transcribe import Wanted, transcribe_files
+
+    try:
+        sink = Sink.of(files, form.value, output)
+        wanted = Wanted.of(form.value, language, context, words=words, timeout_s=timeout)
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
+    _finish(transcribe_files(files, wanted, sink, jobs=jobs, server=server, api_key=api_key, wait_s=wait))
+
+
+@models.command("list")
+def models_list(as_json: AsJson = False, server: Server = None, api_key: ApiKey = None, wait: Wait = 10.0) -> None:
+    """List the models that can be used now, the default first."""
+    from asr_service.cli.info import show_models
+
+    _finish(show_models(server, api_key, as_json, wait))
+
+
+@app.command()
+def info(as_json: AsJson = False, server: Server = None, api_key: ApiKey = None, wait: Wait = 10.0) -> None:
+    """Say what a service can do, within which limits, and how busy it is."""
+    from asr_service.cli.info import show_info
+
+    _finish(show_info(server, api_key, as_json, wait))
+
+
+def _finish(work: Coroutine[Any, Any, int]) -> None:
+    from asr_service.environment import BadSettings
+
+    try:
+        code = asyncio.run(work)
+    except BadSettings as error:
+        sys.stderr.write(f"{error}\n")
+        code = exit_codes.USAGE
+    except KeyboardInterrupt:
+        code = exit_codes.INTERRUPTED
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    # Read by gRPC when it is first imported. Subprocesses are executed at once after the fork, so its fork handlers only get in
+    # the way, and its remarks are not for users.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    app()

@@ -1,0 +1,31 @@
+"""The public Python client of the service.
+
+    async with AsrClient("127.0.0.1:50051") as client:
+        response = await client.transcribe(Path("clip.flac").read_bytes(), RecognitionConfig(language="en"))
+        print(response.transcript.text)
+
+Messages are those of the contract (proto/asr/v1), which is also their manual. Every failure is an AsrClientError.
+"""
+
+from asr_service.client.client import AsrClient
+from asr_service.client.collect import UploadTranscript
+from asr_service.client.errors import NOT_READY, UNREACHABLE, AsrClientError
+from asr_service.pb.asr.v1.audio_pb2 import AudioEncoding, AudioFormat
+from asr_service.pb.asr.v1.info_pb2 import GetServerInfoResponse, ListModelsResponse
+from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeResponse, TranscribeUploadResponse
+from asr_service.pb.asr.v1.transcript_pb2 import RecognitionConfig
+
+__all__ = [
+    "NOT_READY",
+    "UNREACHABLE",
+    "AsrClient",
+    "AsrClientError",
+    "AudioEncoding",
+    "AudioFormat",
+    "GetServerInfoResponse",
+    "ListModelsResponse",
+    "RecognitionConfig",
+    "TranscribeResponse",
+    "TranscribeUploadResponse",
+    "UploadTranscript",
+]

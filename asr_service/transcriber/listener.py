@@ -1,0 +1,67 @@
+"""Which stretches of a source reach the recogniser: those with speech in them, or everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from time import monotonic
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_service.audio.segment import Segmenter, SegmenterConfig, WholeSegmenter
+from asr_service.audio.vad import SileroVad
+from asr_service.request import Samples, Speech
+from asr_service.transcriber.job import VoiceActivityOptions
+
+
+class Listener(Protocol):
+    """Takes the samples of one source block by block and gives the stretches that they complete."""
+
+    spent_s: float
+
+    async def hear(self, block: Samples) -> list[Speech]: ...
+
+    async def finish(self) -> list[Speech]: ...
+
+
+class SpeechListener:
+    """Stretches with speech in them. The detector runs in `executor`, off the event loop."""
+
+    def __init__(self, vad: SileroVad, options: VoiceActivityOptions, executor: Executor) -> None:
+        self._stream = vad.new_stream()
+        self._executor = executor
+        self._segmenter = Segmenter(
+            SegmenterConfig(options.threshold, silence_ms=options.silence_ms, prefix_padding_ms=options.prefix_padding_ms)
+        )
+        self.spent_s = 0.0
+
+    async def hear(self, block: Samples) -> list[Speech]:
+        return self._segmenter.feed(block, await self._detect(lambda: self._stream.push(block)))
+
+    async def finish(self) -> list[Speech]:
+        last = self._segmenter.feed(np.zeros(0, np.float32), await self._detect(self._stream.finish))
+        return last + self._segmenter.finish()
+
+    async def _detect(self, run: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        started_s = monotonic()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, run)
+        finally:
+            self.spent_s += monotonic() - started_s
+
+
+class WholeListener:
+    """Everything, in pieces of bounded length."""
+
+    def __init__(self) -> None:
+        self._segmenter = WholeSegmenter()
+        self.spent_s = 0.0
+
+    async def hear(self, block: Samples) -> list[Speech]:
+        return self._segmenter.feed(block)
+
+    async def finish(self) -> list[Speech]:
+        return self._segmenter.finish()

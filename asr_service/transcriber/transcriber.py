@@ -1,0 +1,210 @@
+"""Files to text: bytes -> samples -> stretches of speech -> hypotheses -> ordered events.
+
+One transcription is two tasks joined by a short queue: the feeder decodes, listens for speech and submits each stretch to the
+engine; the caller's task waits for the results in order and emits them. The queue's bound is the back-pressure: while the
+engine is busy with a source's few stretches in flight, nothing more of that source is decoded, so nothing more is read from the
+client. Whatever way it ends, nothing of it stays behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import monotonic
+
+from asr_service.audio.pool import DecodePool
+from asr_service.audio.vad import SileroVad
+from asr_service.engine.protocol import Engine
+from asr_service.metrics import Metrics
+from asr_service.request import Priority, Samples, SegmentResult, Speech, Work, WorkIds, samples_to_ms
+from asr_service.transcriber.job import Completed, Cursors, Event, Job, Progress, StageTimes
+from asr_service.transcriber.listener import Listener, SpeechListener, WholeListener
+from asr_service.transcriber.text import Said, join_texts, main_language
+
+PROGRESS_INTERVAL_S = 0.5
+
+Emit = Callable[[Event], Awaitable[None]]
+_Item = asyncio.Task[SegmentResult] | Progress | None
+
+
+class Transcriber:
+    """Runs transcriptions on shared decoders, one detector and one engine.
+
+    `segments_in_flight` bounds the stretches of one source that wait for or are in the engine (each at most a minute of audio).
+    `executor` runs voice activity detection, which releases the GIL.
+    """
+
+    def __init__(
+        self,
+        pool: DecodePool,
+        vad: SileroVad,
+        engine: Engine,
+        metrics: Metrics,
+        executor: Executor,
+        segments_in_flight: int = 4,
+    ) -> None:
+        self._pool = pool
+        self._vad = vad
+        self._engine = engine
+        self._metrics = metrics
+        self._executor = executor
+        self._segments_in_flight = segments_in_flight
+        self._ids = WorkIds()
+
+    async def run(self, source: AsyncIterator[bytes], job: Job, emit: Emit) -> Completed:
+        """Transcribes one source. Awaits `emit` for each progress and segment, in order; returns the end, which is not emitted.
+
+        Raises what decoding or the engine raises (AsrError) after the segments before the fault were emitted. Cancelling it
+        cancels all its work.
+        """
+        progress = _Progress(job.arrival_s)
+        said: list[Said] = []
+        running: set[asyncio.Task[SegmentResult]] = set()
+        items: asyncio.Queue[_Item] = asyncio.Queue(self._segments_in_flight)
+        feeder = asyncio.create_task(self._feed(_counted(source, progress), job, progress, items, running))
+        try:
+            while (item := await items.get()) is not None:
+                if isinstance(item, Progress):
+                    await emit(Event(progress.cursors, item))
+                    continue
+                result = await item
+                running.discard(item)
+                said.append(Said.of(result))
+                progress.committed(result)
+                await emit(Event(progress.cursors, result))
+            await feeder
+        finally:
+            await _cancel_all([feeder, *running])
+        return self._completed(said, progress)
+
+    async def _feed(
+        self,
+        source: AsyncIterator[bytes],
+        job: Job,
+        progress: _Progress,
+        items: asyncio.Queue[_Item],
+        running: set[asyncio.Task[SegmentResult]],
+    ) -> None:
+        """Puts a task for each stretch, in order, and at the end None, also after a failure (which it raises)."""
+        index = 0
+        stretches = self._stretches(source, job, progress)
+        try:
+            async with aclosing(stretches):
+                async for speech in stretches:
+                    if speech is not None:
+                        task = asyncio.create_task(self._recognize(index, speech, job))
+                        running.add(task)
+                        index += 1
+                        await items.put(task)
+                    elif not items.full():
+                        items.put_nowait(progress.report())
+            await items.put(progress.report())
+        except Exception:
+            await items.put(None)
+            raise
+        await items.put(None)
+
+    async def _stretches(
+        self, source: AsyncIterator[bytes], job: Job, progress: _Progress
+    ) -> AsyncGenerator[Speech | None, None]:
+        """Stretches of speech in order; None now and then, when it is time to report progress."""
+        vad = job.voice_activity
+        listener: Listener = SpeechListener(self._vad, vad, self._executor) if vad.enabled else WholeListener()
+        blocks = self._pool.decode(source, job.format, interactive=job.priority is not Priority.BATCH)
+        reported_s = monotonic()
+        async with aclosing(blocks):
+            while (block := await progress.timed_decode(anext(blocks, None))) is not None:
+                progress.decoded(block)
+                found = await listener.hear(block)
+                progress.looked_at()
+                for speech in found:
+                    yield speech
+                if monotonic() - reported_s >= PROGRESS_INTERVAL_S:
+                    reported_s = monotonic()
+                    yield None
+        for speech in await listener.finish():
+            yield speech
+        progress.ended()
+        progress.times.voice_activity_s = listener.spent_s
+        self._metrics.stage_seconds.labels("decode").observe(progress.times.decode_s)
+        self._metrics.stage_seconds.labels("voice_activity").observe(listener.spent_s)
+
+    async def _recognize(self, index: int, speech: Speech, job: Job) -> SegmentResult:
+        work = Work(self._ids.take(), speech, job.options, job.priority, monotonic(), job.deadline_s)
+        hypothesis = await self._engine.recognize(work)
+        self._metrics.speech_seconds.inc(speech.duration_ms / 1000)
+        self._metrics.stage_seconds.labels("queue").observe(hypothesis.queue_s)
+        self._metrics.stage_seconds.labels("recognize").observe(hypothesis.run_s)
+        return SegmentResult(index, speech, hypothesis)
+
+    def _completed(self, said: list[Said], progress: _Progress) -> Completed:
+        times = progress.times
+        times.total_s = monotonic() - progress.arrival_s
+        times.queue_s = sum(s.queue_s for s in said)
+        times.recognize_s = sum(s.run_s for s in said)
+        return Completed(
+            text=join_texts(s.text for s in said),
+            language=main_language(said),
+            duration_ms=progress.cursors.received_ms,
+            speech_ms=sum(s.duration_ms for s in said),
+            segment_count=len(said),
+            engine_calls=len(said),
+            times=times,
+        )
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where one transcription is."""
+
+    arrival_s: float
+    cursors: Cursors = field(default_factory=Cursors)
+    times: StageTimes = field(default_factory=StageTimes)
+    received_bytes: int = 0
+    n_samples: int = 0
+    total_ms: int | None = None
+
+    async def timed_decode(self, block: Awaitable[Samples | None]) -> Samples | None:
+        started_s = monotonic()
+        try:
+            return await block
+        finally:
+            self.times.decode_s += monotonic() - started_s
+
+    def decoded(self, block: Samples) -> None:
+        self.n_samples += len(block)
+        self.cursors = Cursors(samples_to_ms(self.n_samples), self.cursors.decoded_ms, self.cursors.committed_ms)
+
+    def looked_at(self) -> None:
+        self.cursors = Cursors(self.cursors.received_ms, self.cursors.received_ms, self.cursors.committed_ms)
+
+    def committed(self, result: SegmentResult) -> None:
+        end_ms = min(result.speech.end_ms, self.cursors.decoded_ms)
+        self.cursors = Cursors(self.cursors.received_ms, self.cursors.decoded_ms, max(end_ms, self.cursors.committed_ms))
+        if self.times.first_text_s is None and result.hypothesis.text:
+            self.times.first_text_s = monotonic() - self.arrival_s
+
+    def ended(self) -> None:
+        self.total_ms = self.cursors.received_ms
+
+    def report(self) -> Progress:
+        eta_s = None
+        if self.total_ms is not None and self.cursors.committed_ms > 0:
+            spent_s = monotonic() - self.arrival_s
+            eta_s = spent_s * (self.total_ms - self.cursors.committed_ms) / self.cursors.committed_ms
+        return Progress(self.cursors.committed_ms, self.received_bytes, self.total_ms, eta_s)
+
+
+async def _counted(source: AsyncIterator[bytes], progress: _Progress) -> AsyncIterator[bytes]:
+    async for chunk in source:
+        progress.received_bytes += len(chunk)
+        yield chunk
+
+
+async def _cancel_all(tasks: list[asyncio.Task[None] | asyncio.Task[SegmentResult]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
