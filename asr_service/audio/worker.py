@@ -1,0 +1,97 @@
+"""A decoder process: `python -m asr_service.audio.worker CONTROL_FD FAILPOINTS`, started and owned by `DecodePool`.
+
+It decodes one source after the other, as `wire.py` lays down. What is wrong with a source is an ERROR frame; anything else that
+is raised ends the process with its traceback on stderr, and the parent tells the caller and starts another. It ends when the
+parent's end of the control socket closes, also in the middle of a source.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+
+from asr_service.audio.decode import decode
+from asr_service.audio.wire import BLOCK, END, ERROR, HEADER, READY, Job, pack_error
+from asr_service.errors import InvalidValue
+from asr_service.failpoints import Failpoints
+
+_READ_BYTES = 65_536
+
+
+class _Abandoned(Exception):
+    """The parent closed the source's socket: nobody wants the rest."""
+
+
+class _SocketReader:
+    """The source's bytes as they come in."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def read(self, n: int, /) -> bytes:
+        try:
+            return self._connection.recv(min(n, _READ_BYTES))
+        except ConnectionError as error:
+            raise _Abandoned from error
+
+
+def main(control_fd: int, failpoint_spec: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when we go
+    failpoints = Failpoints(failpoint_spec)
+    with socket.socket(fileno=control_fd) as control:
+        threading.Thread(target=_die_with_parent, args=(control_fd,), daemon=True).start()
+        control.sendall(READY)
+        while (received := _receive_job(control)) is not None:
+            job, connection = received
+            with connection:
+                _serve(job, connection, failpoints)
+            control.sendall(READY)
+
+
+def _die_with_parent(control_fd: int) -> None:
+    """Waits, without events asked for, for the one that always comes: the other end is gone."""
+    poll = select.poll()
+    poll.register(control_fd, 0)
+    poll.poll()
+    os._exit(0)
+
+
+def _receive_job(control: socket.socket) -> tuple[Job, socket.socket] | None:
+    line, fds = b"", list[int]()
+    while not line.endswith(b"\n"):
+        data, more_fds, _, _ = socket.recv_fds(control, 4096, 1)
+        if not data:
+            return None
+        line += data
+        fds += more_fds
+    return Job.unpack(line), socket.socket(fileno=fds[0])
+
+
+def _serve(job: Job, connection: socket.socket, failpoints: Failpoints) -> None:
+    failpoints.hit("decode.source")
+    try:
+        try:
+            for block in decode(_SocketReader(connection), job.fmt, job.limits):
+                failpoints.hit("decode.block")
+                _send(connection, BLOCK, block.astype("<f4", copy=False).tobytes())
+        except InvalidValue as error:
+            _send(connection, ERROR, pack_error(error))
+        else:
+            _send(connection, END, b"")
+    except _Abandoned:
+        return
+
+
+def _send(connection: socket.socket, kind: int, payload: bytes) -> None:
+    try:
+        connection.sendall(HEADER.pack(kind, len(payload)) + payload)
+    except ConnectionError as error:
+        raise _Abandoned from error
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
