@@ -85,7 +85,7 @@ class Settings(EnvironmentSettings):
         description="Bytes spooled to disk for a container that must be read out of order (MP4 with its index last)",
     )
     upload_idle_timeout: float = Field(
-        30.0, gt=0, le=3600, description="Seconds an upload may bring no bytes before it is ended"
+        30.0, gt=0, le=3600, description="Seconds an upload may bring no bytes, or its events stay unread, before it is ended"
     )
     decode_workers: int = Field(0, ge=0, le=256, description="Most decoder processes; 0: twice the CPU cores, at least 4")
     drain_timeout: float = Field(30.0, ge=0, le=3600, description="Seconds that running calls get to finish at shutdown")

@@ -12,6 +12,7 @@
     |- FeatureUnavailable            FAILED_PRECONDITION  FEATURE_UNAVAILABLE
     |  `- LanguageUnavailable        FAILED_PRECONDITION  LANGUAGE_UNAVAILABLE
     |- Overloaded                    RESOURCE_EXHAUSTED   OVERLOADED            + retry_after_s
+    |  `- SlowConsumer               RESOURCE_EXHAUSTED   SLOW_CONSUMER
     |- Unavailable                   UNAVAILABLE          one of the below      + retry_after_s
     |  |- Draining                   UNAVAILABLE          DRAINING
     |  |- Starting                   UNAVAILABLE          STARTING
@@ -126,6 +127,12 @@ class Overloaded(AsrError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+
+
+class SlowConsumer(Overloaded):
+    """The client does not read what it asked for, and holds places that others wait for."""
+
+    reason = "SLOW_CONSUMER"
 
 
 class Unavailable(AsrError):

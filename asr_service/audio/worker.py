@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 from asr_service.audio.decode import decode
 from asr_service.audio.wire import BLOCK, END, ERROR, HEADER, READY, Job, pack_error
@@ -44,12 +45,13 @@ def main(control_fd: int, failpoint_spec: str) -> None:
     failpoints = Failpoints(failpoint_spec)
     with socket.socket(fileno=control_fd) as control:
         threading.Thread(target=_die_with_parent, args=(control_fd,), daemon=True).start()
-        control.sendall(READY)
-        while (received := _receive_job(control)) is not None:
-            job, connection = received
-            with connection:
-                _serve(job, connection, failpoints)
+        with suppress(ConnectionError):  # the parent is gone, and so is whoever wanted to know
             control.sendall(READY)
+            while (received := _receive_job(control)) is not None:
+                job, connection = received
+                with connection:
+                    _serve(job, connection, failpoints)
+                control.sendall(READY)
 
 
 def _die_with_parent(control_fd: int) -> None:

@@ -24,6 +24,7 @@ from asr_service.logs import request_id
 from asr_service.metrics import Metrics
 
 log = logging.getLogger(__name__)
+_ROUTINE = ("GetServerInfo", "ListModels", "ServerReflectionInfo")  # asked by machines all the time
 _UNKEYED = ("/grpc.health.v1.Health/",)
 
 Context = ServicerContext[Any, Any]
@@ -153,4 +154,5 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             fields |= {"reason": reason, "error": error.message}
         if call.trace_id:
             fields["trace_id"] = call.trace_id
-        log.info("call", extra=fields)
+        level = logging.DEBUG if status == "OK" and call.rpc in _ROUTINE else logging.INFO
+        log.log(level, "call", extra=fields)

@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from asr_service.audio.formats import AUDIO_FORMATS
 from asr_service.config import Settings
 from asr_service.engine.protocol import Engine, EngineState, Feature
-from asr_service.errors import AudioTooLarge, DeadlineExceeded, EngineGone, NotImplementedYet, Starting
+from asr_service.errors import AudioTooLarge, DeadlineExceeded, EngineGone, NotImplementedYet, SlowConsumer, Starting
 from asr_service.grpc_api import convert
 from asr_service.grpc_api.call import Call, current_call
+from asr_service.grpc_api.events import EventWriter
 from asr_service.grpc_api.interceptors import Context, as_answer
 from asr_service.grpc_api.status import to_stream_error
 from asr_service.grpc_api.upload import Upload
@@ -98,9 +99,10 @@ class AsrServicer(AsrServiceServicer):
         self, request_iterator: AsyncIterator[transcribe_pb2.TranscribeUploadRequest], context: Context
     ) -> None:
         service, call = self._service, current_call.get()
-        events = _EventWriter(call, context)
+        idle_s = service.settings.upload_idle_timeout
+        events = EventWriter(call, context, idle_s)
         with service.admit(0, Priority.BATCH):
-            upload = Upload(aiter(request_iterator), service.settings.upload_idle_timeout)
+            upload = Upload(aiter(request_iterator), idle_s)
             first = await upload.open()
             wanted = convert.read_config(first.config, service.engine.info)
             source_format = convert.read_format(first.format, first.audio.content_type, service.settings.max_channels)
@@ -110,12 +112,14 @@ class AsrServicer(AsrServiceServicer):
                 for warning in wanted.warnings:
                     await events.write(warning=warning)
                 await self._upload(upload, job, events, call)
+            except SlowConsumer:
+                raise  # an event would not be read either
             except Exception as raised:
                 error = as_answer(raised, call)
                 await events.write(error=to_stream_error(error))
                 raise error from raised
 
-    async def _upload(self, upload: Upload, job: Job, events: _EventWriter, call: Call) -> None:
+    async def _upload(self, upload: Upload, job: Job, events: EventWriter, call: Call) -> None:
         async def emit(event: Event) -> None:
             events.cursors = event.cursors
             if isinstance(event.body, Progress):
@@ -184,32 +188,6 @@ class AsrServicer(AsrServiceServicer):
             server_time=convert.now_message(),
             start_time=service.start_time,
         )
-
-
-class _EventWriter:
-    """The events of one upload, numbered and stamped."""
-
-    def __init__(self, call: Call, context: Context) -> None:
-        self._call = call
-        self._context = context
-        self._seq = 0
-        self.cursors = Cursors()
-
-    async def started(self, effective: transcript_pb2.RecognitionConfig, engine: Engine) -> None:
-        await self._context.send_initial_metadata(self._call.headers)
-        described = convert.engine_message(engine.info)
-        await self.write(started=transcribe_pb2.UploadStarted(effective_config=effective, engine=described))
-
-    async def write(self, **event: Any) -> None:
-        response = transcribe_pb2.TranscribeUploadResponse(
-            seq=self._seq,
-            request_id=self._call.request_id,
-            cursors=convert.cursors_message(self.cursors),
-            server_time=convert.now_message(),
-            **event,
-        )
-        self._seq += 1
-        await self._context.write(response)
 
 
 @asynccontextmanager

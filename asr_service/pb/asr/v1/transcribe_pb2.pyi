@@ -118,6 +118,7 @@ class TranscribeUploadRequest(_message.Message):
     Breaches: `config` or `format` after the first message: INVALID_ARGUMENT reason MESSAGE_ORDER naming the message's index.
     No bytes at all: INVALID_ARGUMENT reason AUDIO_EMPTY. More bytes or seconds than the server's limits: INVALID_ARGUMENT reason
     AUDIO_TOO_LARGE as soon as the limit is passed. No bytes for longer than the idle limit: DEADLINE_EXCEEDED reason UPLOAD_IDLE.
+    Events not read for as long: RESOURCE_EXHAUSTED reason SLOW_CONSUMER, as the status alone.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

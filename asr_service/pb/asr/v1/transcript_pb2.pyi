@@ -554,9 +554,9 @@ class Timings(_message.Message):
     total_ms: _builtins.int
     """From the first byte of the request to the answer."""
     queue_ms: _builtins.int
-    """Waiting: for a decoder, and in the recogniser's queue, summed over segments."""
+    """Waiting in the recogniser's queue, summed over segments."""
     decode_audio_ms: _builtins.int
-    """Decoding the container to samples, waiting for the client's bytes included."""
+    """Decoding the container to samples, waiting for a decoder and for the client's bytes included."""
     voice_activity_ms: _builtins.int
     """Looking for speech."""
     recognize_ms: _builtins.int
