@@ -49,8 +49,9 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={value}" for key, value in extras(record).items())
-        return super().format(record) + fields
+        rid = request_id.get()
+        fields = ({"request_id": rid} if rid else {}) | extras(record)
+        return super().format(record) + "".join(f" {key}={value}" for key, value in fields.items())
 
 
 def extras(record: logging.LogRecord) -> dict[str, object]:
