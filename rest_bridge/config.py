@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from asr_service.environment import EnvironmentSettings, Refusal
 from asr_service.hosts import host_port, is_loopback, reachable
+from rest_bridge.spool import MEMORY_BYTES
 
 _MIB = 1024 * 1024
 _NO_WEBSOCKET = "the WebSocket endpoints are not part of this version"
@@ -69,6 +70,12 @@ class BridgeSettings(EnvironmentSettings):
         ge=0,
         description="Bytes of one upload kept in a temporary file, to send them again after a lost connection or a late form "
         "field; an upload beyond that is only streamed",
+    )
+    bridge_inline_bytes: int = Field(
+        MEMORY_BYTES,
+        ge=0,
+        le=MEMORY_BYTES,
+        description="A file up to this many bytes goes to the service as one interactive request; larger ones are streamed",
     )
     upload_idle_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds an upload may bring no bytes before it is ended"

@@ -11,7 +11,7 @@ from asr_service.pb.asr.v1 import transcript_pb2
 from asr_service.subtitles import Cue, SubtitleSegment, SubtitleWord, make_cues, to_srt, to_vtt
 from rest_bridge.errors import form_name
 from rest_bridge.parameters import Parameters
-from rest_bridge.upload import Transcription
+from rest_bridge.transcription import Transcription
 
 _MAX_NOTICES_CHARS = 2000
 _LEAST_CONFIDENCE = 1e-6  # its logarithm is still a number

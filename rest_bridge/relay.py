@@ -1,8 +1,10 @@
 """Carries one transcription from the form to the service and back.
 
 The law:
-* The file is sent on while it arrives, with the fields known so far; the service's pace is the client's pace.
-* A copy is spooled. If a field after the file changes what the service was asked, the call is cancelled and the copy sent.
+* A small file waits for the end of the form and goes as one message, which the service serves before uploads.
+* A larger one is sent on while it arrives, with the fields known so far; the service's pace is the client's pace.
+* A copy of it is spooled. If a field after the file changes what the service was asked, the call is cancelled and the copy
+  sent.
 * If the service answers UNAVAILABLE, nothing was answered to the client yet: the copy is sent once more.
 * Any other failure ends the reading of the form at once.
 """
@@ -17,11 +19,13 @@ from typing import Any
 from rest_bridge.config import BridgeSettings
 from rest_bridge.errors import HttpError, UpstreamError, invalid_value
 from rest_bridge.form import FilePart, Form, TextField
+from rest_bridge.inline import InlineCall
 from rest_bridge.metrics import Metrics
 from rest_bridge.monitor import Monitor
 from rest_bridge.parameters import Parameters, parse_parameters
-from rest_bridge.spool import Spool
-from rest_bridge.upload import CallEnded, Transcription, UploadCall
+from rest_bridge.spool import MEMORY_BYTES, Spool
+from rest_bridge.transcription import Transcription
+from rest_bridge.upload import CallEnded, UploadCall
 from rest_bridge.upstream import Metadata, Upstream
 
 log = logging.getLogger(__name__)
@@ -51,8 +55,11 @@ class Relay:
         self._fields: list[tuple[str, str]] = []
         self._extra_files: list[str] = []
         self._content_type = ""
+        self._has_file = False
+        self._held: list[bytes] = []  # the file, as long as it is small
+        self._held_bytes = 0
         self._spool = Spool(services.settings.bridge_spool_bytes)
-        self._call: UploadCall | None = None
+        self._call: UploadCall | InlineCall | None = None
         self._refusal: asyncio.Future[UpstreamError] = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Relay:
@@ -66,10 +73,12 @@ class Relay:
     async def run(self) -> tuple[Parameters, Transcription]:
         """Raises HttpError and UpstreamError."""
         await self._read_form()
-        if self._call is None:
+        if not self._has_file:
             raise HttpError(400, "the form has no `file`", code="missing_required_parameter", param="file")
         wanted = self._parameters(is_complete=True)
-        if wanted.config != self._call.config:
+        if self._call is None:
+            self._call = self._start_inline(wanted)
+        elif wanted.config != self._call.config:
             if not self._spool.is_whole:
                 limit = self._settings.bridge_spool_bytes
                 raise invalid_value(None, f"with a file of more than {limit} bytes, put every other form field before `file`")
@@ -118,22 +127,37 @@ class Relay:
                     pass
 
     async def _take_file(self, part: FilePart) -> None:
-        if self._call is not None:
+        if self._has_file:
             raise invalid_value("file", "the form has more than one `file`")
+        self._has_file = True
         self._content_type = part.content_type
-        call = self._call = self._start(self._parameters(is_complete=False))
-        call.outcome.add_done_callback(self._on_end)
-        is_taking = True
+        inline_bytes = self._inline_bytes()
+        call: UploadCall | None = None
         async for piece in part.pieces():
             self._services.metrics.upload_bytes.inc(len(piece))
             await self._spool.append(piece)
-            if is_taking:
-                try:
-                    await call.write(piece)
-                except CallEnded:
-                    is_taking = False  # spooled on for another attempt, unless `_on_end` refuses
-            elif not self._spool.is_whole:
+            self._held.append(piece)
+            self._held_bytes += len(piece)
+            if call is None and self._held_bytes > inline_bytes:
+                call = self._call = self._start_upload(self._parameters(is_complete=False))
+                call.outcome.add_done_callback(self._on_end)
+            if call is not None:
+                held, self._held = self._held, []
+                await self._pass_on(call, held)
+
+    async def _pass_on(self, call: UploadCall, pieces: list[bytes]) -> None:
+        """Nothing happens where the call has ended: the pieces are spooled for another attempt, or `_on_end` refuses."""
+        try:
+            for piece in pieces:
+                await call.write(piece)
+        except CallEnded:
+            if not self._spool.is_whole:
                 await call.outcome  # raises: there can be no other attempt
+
+    def _inline_bytes(self) -> int:
+        limits = self._services.monitor.info.limits if self._services.monitor.info is not None else None
+        theirs = limits.max_inline_bytes if limits is not None and limits.max_inline_bytes else MEMORY_BYTES
+        return min(self._settings.bridge_inline_bytes, theirs)
 
     def _on_end(self, outcome: asyncio.Task[Transcription]) -> None:
         """The first call ended while the form is being read."""
@@ -144,20 +168,34 @@ class Relay:
             self._refusal.set_result(error)
 
     def _can_repeat(self, error: UpstreamError) -> bool:
-        return error.is_safe_to_repeat and self._spool.is_whole and not self._services.monitor.is_down
+        is_kept = isinstance(self._call, InlineCall) or self._spool.is_whole
+        return error.is_safe_to_repeat and is_kept and not self._services.monitor.is_down
 
     async def _send_again(self, wanted: Parameters, cause: str) -> None:
         assert self._call is not None  # noqa: S101  for the type checker
         self._services.metrics.resends.labels(cause).inc()
+        was_inline = isinstance(self._call, InlineCall)
         await self._call.aclose()
-        call = self._call = self._start(wanted)
+        if was_inline:
+            self._call = self._start_inline(wanted)
+            return
+        call = self._call = self._start_upload(wanted)
         try:
             async for piece in self._spool.pieces():
                 await call.write(piece)
         except CallEnded:
             return  # its outcome says how
 
-    def _start(self, wanted: Parameters) -> UploadCall:
+    def _start_inline(self, wanted: Parameters) -> InlineCall:
+        return InlineCall(
+            self._services.upstream,
+            wanted.config,
+            b"".join(self._held),
+            metadata=self._metadata,
+            timeout_s=self._settings.request_timeout,
+        )
+
+    def _start_upload(self, wanted: Parameters) -> UploadCall:
         return UploadCall(
             self._services.upstream,
             wanted.config,

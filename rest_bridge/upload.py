@@ -6,25 +6,16 @@ It is watched in both directions: when neither a piece was taken nor an event ca
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 
 import grpc.aio
 from google.api import httpbody_pb2
 
 from asr_service.pb.asr.v1 import transcribe_pb2, transcript_pb2
 from rest_bridge.errors import UpstreamError
+from rest_bridge.transcription import Transcription
 from rest_bridge.upstream import FirstStatus, Metadata, Upstream, read_event
 
 _LAST_WORDS_S = 5.0  # for the call to end once everything is said
-
-
-@dataclass(slots=True)
-class Transcription:
-    """What came back."""
-
-    completed: transcribe_pb2.UploadCompleted = field(default_factory=transcribe_pb2.UploadCompleted)
-    segments: list[transcript_pb2.Segment] = field(default_factory=list)
-    warnings: list[transcript_pb2.Warning] = field(default_factory=list)
 
 
 class CallEnded(Exception):

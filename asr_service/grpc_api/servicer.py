@@ -127,7 +127,7 @@ class AsrServicer(AsrServiceServicer):
             elif isinstance(event.body, SegmentResult):
                 await events.write(segment=convert.segment_message(event.body, job.options))
 
-        completed = await self._service.transcriber.run(upload.chunks(), job, emit)
+        completed = await self._service.transcriber.run(upload.chunks(), job, emit, upload.confirm_end)
         events.cursors = Cursors(completed.duration_ms, completed.duration_ms, completed.duration_ms)
         await events.write(
             completed=transcribe_pb2.UploadCompleted(

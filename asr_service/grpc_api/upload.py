@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 
 from asr_service.errors import MessageOrder, UploadIdle, Violation
 from asr_service.pb.asr.v1 import transcribe_pb2
 
-_SETTLE_S = 0.02
+_SETTLE_S = 0.015
 
 
 class Upload:
-    """The messages of one TranscribeUpload. `open` reads the first; `chunks` gives the bytes of all.
+    """The messages of one TranscribeUpload. `open` reads the first; `chunks` gives the bytes of all; then
+    `confirm_end` waits until the end is certain.
 
     `idle_s` is how long the client may stay silent while we wait for it: then UploadIdle.
     """
@@ -22,6 +24,7 @@ class Upload:
         self._idle_s = idle_s
         self._first = transcribe_pb2.TranscribeUploadRequest()
         self._index = 0
+        self._ended_s = 0.0
 
     async def open(self) -> transcribe_pb2.TranscribeUploadRequest:
         """The first message, empty if the client sent none."""
@@ -38,9 +41,12 @@ class Upload:
             for field in ("config", "format"):
                 if message is not None and message.HasField(field):
                     raise self._out_of_order(field)
-        # grpc.aio lets a cancelled call look like a clean end of the client's stream for a moment. Waiting a little lets the
-        # cancellation arrive, so that nobody's abandoned audio is recognised to its end.
-        await asyncio.sleep(_SETTLE_S)
+        self._ended_s = monotonic()
+
+    async def confirm_end(self) -> None:
+        """Returns when the end of the stream is surely the client's: grpc.aio lets a cancelled call look like a clean end for a
+        moment, and nobody's abandoned audio is to be recognised to its end. A cancellation that arrives meanwhile cancels."""
+        await asyncio.sleep(max(0.0, self._ended_s + _SETTLE_S - monotonic()))
 
     async def _next(self) -> transcribe_pb2.TranscribeUploadRequest | None:
         try:

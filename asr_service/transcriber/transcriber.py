@@ -27,6 +27,7 @@ from asr_service.transcriber.text import Said, join_texts, main_language
 PROGRESS_INTERVAL_S = 0.5
 
 Emit = Callable[[Event], Awaitable[None]]
+ConfirmEnd = Callable[[], Awaitable[None]]
 _Item = asyncio.Task[SegmentResult] | Progress | None
 
 
@@ -54,8 +55,10 @@ class Transcriber:
         self._segments_in_flight = segments_in_flight
         self._ids = WorkIds()
 
-    async def run(self, source: AsyncIterator[bytes], job: Job, emit: Emit) -> Completed:
+    async def run(self, source: AsyncIterator[bytes], job: Job, emit: Emit, confirm_end: ConfirmEnd | None = None) -> Completed:
         """Transcribes one source. Awaits `emit` for each progress and segment, in order; returns the end, which is not emitted.
+
+        When the bytes have ended, `confirm_end` is awaited before the last stretch goes to the engine.
 
         Raises what decoding or the engine raises (AsrError) after the segments before the fault were emitted. Cancelling it
         cancels all its work.
@@ -64,7 +67,8 @@ class Transcriber:
         said: list[Said] = []
         running: set[asyncio.Task[SegmentResult]] = set()
         items: asyncio.Queue[_Item] = asyncio.Queue(self._segments_in_flight)
-        feeder = asyncio.create_task(self._feed(_counted(source, progress), job, progress, items, running))
+        stretches = self._stretches(_counted(source, progress), job, progress, confirm_end)
+        feeder = asyncio.create_task(self._feed(stretches, job, progress, items, running))
         try:
             while (item := await items.get()) is not None:
                 if isinstance(item, Progress):
@@ -82,7 +86,7 @@ class Transcriber:
 
     async def _feed(
         self,
-        source: AsyncIterator[bytes],
+        stretches: AsyncGenerator[Speech | None, None],
         job: Job,
         progress: _Progress,
         items: asyncio.Queue[_Item],
@@ -90,7 +94,6 @@ class Transcriber:
     ) -> None:
         """Puts a task for each stretch, in order, and at the end None, also after a failure (which it raises)."""
         index = 0
-        stretches = self._stretches(source, job, progress)
         try:
             async with aclosing(stretches):
                 async for speech in stretches:
@@ -108,7 +111,7 @@ class Transcriber:
         await items.put(None)
 
     async def _stretches(
-        self, source: AsyncIterator[bytes], job: Job, progress: _Progress
+        self, source: AsyncIterator[bytes], job: Job, progress: _Progress, confirm_end: ConfirmEnd | None
     ) -> AsyncGenerator[Speech | None, None]:
         """Stretches of speech in order; None now and then, when it is time to report progress."""
         vad = job.voice_activity
@@ -125,7 +128,10 @@ class Transcriber:
                 if monotonic() - reported_s >= PROGRESS_INTERVAL_S:
                     reported_s = monotonic()
                     yield None
-        for speech in await listener.finish():
+        last = await listener.finish()
+        if confirm_end is not None:
+            await confirm_end()
+        for speech in last:
             yield speech
         progress.ended()
         progress.times.voice_activity_s = listener.spent_s

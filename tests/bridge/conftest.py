@@ -11,6 +11,7 @@ import pytest
 
 from rest_bridge.app import running_bridge
 from rest_bridge.config import BridgeSettings
+from rest_bridge.spool import MEMORY_BYTES
 from tests.bridge.fake_service import Running, running_service
 from tests.bridge.raw_http import get
 
@@ -19,7 +20,7 @@ StartBridge = Callable[..., AbstractAsyncContextManager[str]]
 
 @asynccontextmanager
 async def bridge_to(target: str, **settings: Any) -> AsyncIterator[str]:
-    given: dict[str, Any] = {"http_port": 0, "asr_target": target, "drain_timeout": 1.0, **settings}
+    given: dict[str, Any] = {"http_port": 0, "asr_target": target, "drain_timeout": 1.0, "bridge_inline_bytes": 0, **settings}
     async with running_bridge(BridgeSettings(**given)) as url:
         await becomes_ready(url)
         yield url
@@ -39,5 +40,13 @@ async def service() -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def bridge(service: Running) -> AsyncIterator[str]:
+    """Streams every file, however small."""
     async with bridge_to(service.target) as url:
+        yield url
+
+
+@pytest.fixture
+async def ordinary_bridge(service: Running) -> AsyncIterator[str]:
+    """Sends small files in one message."""
+    async with bridge_to(service.target, bridge_inline_bytes=MEMORY_BYTES) as url:
         yield url

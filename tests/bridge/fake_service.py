@@ -65,6 +65,7 @@ class Upload:
     largest_message: int = 0
     is_whole: bool = False
     is_answered: bool = False
+    is_inline: bool = False
 
 
 class FakeService(asr_pb2_grpc.AsrServiceServicer):
@@ -102,6 +103,34 @@ class FakeService(asr_pb2_grpc.AsrServiceServicer):
         for event in self.events():
             yield event
         upload.is_answered = True
+
+    async def Transcribe(self, request: Any, context: Any) -> transcribe_pb2.TranscribeResponse:  # noqa: N802
+        upload = Upload({key: value for key, value in context.invocation_metadata() if isinstance(value, str)})
+        upload.config, upload.data, upload.n_bytes = request.config, bytearray(request.audio), len(request.audio)
+        upload.is_whole = upload.is_inline = True
+        self.uploads.append(upload)
+        failure = self.failures.pop(0) if self.failures else None
+        context.add_done_callback(lambda _: None if upload.is_answered else self.cancelled.set())
+        await self._check_key(context)
+        if failure is not None:
+            await abort(context, failure)
+        if not request.audio:
+            await abort(context, Failure("INVALID_ARGUMENT", "AUDIO_EMPTY", "the audio is empty"))
+        async with self.arrived:
+            self.arrived.notify_all()
+        await self.answers.wait()
+        upload.is_answered = True
+        completed = self.events()[-1].completed
+        return transcribe_pb2.TranscribeResponse(
+            transcript=transcript_pb2.Transcript(
+                text=completed.text,
+                language=completed.language,
+                segments=self.segments,
+                duration_ms=completed.duration_ms,
+            ),
+            engine=ENGINE,
+            warnings=self.warnings,
+        )
 
     async def ListModels(self, request: Any, context: Any) -> info_pb2.ListModelsResponse:  # noqa: N802
         await self._check_key(context)

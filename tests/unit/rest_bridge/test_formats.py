@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from asr_service.pb.asr.v1 import transcribe_pb2, transcript_pb2
 from rest_bridge.formats import render, render_notices
 from rest_bridge.parameters import parse_parameters
-from rest_bridge.upload import Transcription
+from rest_bridge.transcription import Transcription
 
 
 def rendered(said: Transcription, *fields: tuple[str, str]) -> tuple[str, str]:
