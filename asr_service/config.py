@@ -92,9 +92,6 @@ class Settings(EnvironmentSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
     log_format: Literal["json", "text"] = Field("json", description="json (one object a line) or text")
-    log_transcripts: bool = Field(
-        False, description="Write recognised text to the log (it is personal data; off unless asked for)"
-    )
     failpoints: str = Field(
         "", description="Faults to inject, for trying out recovery: NAME=error|crash|hang[*N], comma-separated"
     )
