@@ -13,6 +13,8 @@ from asr_service.pb.asr.v1 import transcribe_pb2, transcript_pb2
 from rest_bridge.transcription import Transcription
 from rest_bridge.upstream import Metadata, Upstream, read_failure
 
+Answering = grpc.aio.UnaryUnaryCall[transcribe_pb2.TranscribeRequest, transcribe_pb2.TranscribeResponse]
+
 
 class InlineCall:
     """`outcome` is the Transcription, or fails with UpstreamError. Always `aclose` it."""
@@ -29,7 +31,7 @@ class InlineCall:
         self.config = config
         request = transcribe_pb2.TranscribeRequest(config=config, audio=audio)
         self._call = upstream.asr.Transcribe(request, metadata=metadata, timeout=timeout_s)
-        self.outcome = asyncio.create_task(self._read())
+        self.outcome = asyncio.create_task(_read(self._call))
 
     async def finish(self) -> None:
         """Everything was said with the call itself."""
@@ -41,19 +43,20 @@ class InlineCall:
         if not self.outcome.cancelled():
             self.outcome.exception()  # seen; whoever wanted it has awaited it
 
-    async def _read(self) -> Transcription:
-        try:
-            answer = await self._call
-        except grpc.aio.AioRpcError as error:
-            raise read_failure(error) from None
-        transcript = answer.transcript
-        completed = transcribe_pb2.UploadCompleted(
-            text=transcript.text,
-            language=transcript.language if transcript.HasField("language") else None,
-            duration_ms=transcript.duration_ms,
-            segment_count=len(transcript.segments),
-            engine=answer.engine,
-            usage=answer.usage,
-            timings=answer.timings,
-        )
-        return Transcription(completed, list(transcript.segments), list(answer.warnings))
+
+async def _read(call: Answering) -> Transcription:
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        raise read_failure(error) from None
+    transcript = answer.transcript
+    completed = transcribe_pb2.UploadCompleted(
+        text=transcript.text,
+        language=transcript.language if transcript.HasField("language") else None,
+        duration_ms=transcript.duration_ms,
+        segment_count=len(transcript.segments),
+        engine=answer.engine,
+        usage=answer.usage,
+        timings=answer.timings,
+    )
+    return Transcription(completed, list(transcript.segments), list(answer.warnings))

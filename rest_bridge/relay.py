@@ -69,6 +69,9 @@ class Relay:
         if self._call is not None:
             await self._call.aclose()
         await self._spool.give_up()
+        # A failure's traceback leads back here; without these its audio would wait for the cycle collector.
+        self._call = None
+        self._held.clear()
 
     async def run(self) -> tuple[Parameters, Transcription]:
         """Raises HttpError and UpstreamError."""

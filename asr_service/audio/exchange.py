@@ -95,6 +95,8 @@ class Exchange:
                 await asyncio.wait([self._feeder])
         finally:
             self._connection.close()
+            # Their tracebacks lead back here: a cycle that would keep the source's bytes until the collector runs.
+            self._feeder = self._failure = None
         close_source = getattr(self._source, "aclose", None)  # async generators have it, gRPC's request iterators do not
         if close_source is not None:
             await close_source()
@@ -135,8 +137,10 @@ class Exchange:
     async def _feed(self) -> None:
         try:
             await self._send_source()
-        except ConnectionError:
-            return  # the process has seen enough, or died; the receiving side knows which
+        except ConnectionError as gone:
+            # The process has seen enough, or died; the receiving side knows which. asyncio's own frames and the error hold
+            # each other and the bytes that were being sent; without the traceback they are free.
+            gone.__traceback__ = None
         except Exception as error:  # whatever the source raises belongs to the consumer
             self._fail(error)
 
@@ -147,10 +151,10 @@ class Exchange:
             n_bytes += len(chunk)
             if n_bytes > self._max_bytes:
                 raise AudioTooLarge(f"the audio has {n_bytes} bytes or more (limit {self._max_bytes} bytes)")
-            view = memoryview(chunk)
-            for at in range(0, len(view), SEND_BYTES):
+            for at in range(0, len(chunk), SEND_BYTES):
                 self._guard.set_input(True)
-                await loop.sock_sendall(self._connection, view[at : at + SEND_BYTES])
+                # A copy: where a send meets the end of the exchange, asyncio keeps what it was sending until it is collected.
+                await loop.sock_sendall(self._connection, chunk[at : at + SEND_BYTES])
             self._guard.set_input(False)
         with contextlib.suppress(OSError):  # the process has gone already
             self._connection.shutdown(socket.SHUT_WR)

@@ -163,6 +163,7 @@ class SlotEngine:
         finally:
             if timer is not None:
                 timer.cancel()
+            del job  # a failure and this frame would hold each other, and the samples, until the collector runs
 
     # What waits
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
-from inspect import isasyncgen
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from inspect import isasyncgen, iscoroutine
 from time import monotonic
 from typing import Any
 
@@ -28,6 +28,20 @@ _ROUTINE = ("GetServerInfo", "ListModels", "ServerReflectionInfo")  # asked by m
 _UNKEYED = ("/grpc.health.v1.Health/",)
 
 Context = ServicerContext[Any, Any]
+
+
+async def _finish(handling: Any, call: Call, context: Context) -> Any:
+    """What the handler returns: a response, or nothing where it writes or yields its responses."""
+    if isasyncgen(handling):
+        async with aclosing(handling):
+            async for response in handling:
+                await context.write(response)
+        return None
+    response = await handling
+    if response is not None:
+        # Not before success: a response whose headers were sent can no longer be retried by a proxy.
+        await context.send_initial_metadata(call.headers)
+    return response
 
 
 def as_answer(raised: Exception, call: Call) -> AsrError:
@@ -61,7 +75,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith(_UNKEYED):
             return handler
-        method = handler_call_details.method
         makers: dict[tuple[bool, bool], Any] = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -70,52 +83,30 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         }
         make = makers[handler.request_streaming, handler.response_streaming]
         behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        wrap = self._streaming if handler.response_streaming else self._unary
         made: grpc.RpcMethodHandler[Any, Any] = make(
-            wrap(behavior, method), handler.request_deserializer, handler.response_serializer
+            self._wrap(behavior, handler_call_details.method), handler.request_deserializer, handler.response_serializer
         )
         return made
 
-    def _unary(self, behavior: Any, method: str) -> Callable[[Any, Context], Awaitable[Any]]:
+    def _wrap(self, behavior: Any, method: str) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
-            async with self._around(method, context) as called:
-                response = await behavior(request, context)
-                # Not before success: a response whose headers were sent can no longer be retried by a proxy.
-                await context.send_initial_metadata(called.headers)
-                return response
+            handling = behavior(request, context)
+            del request  # grpc.aio keeps an aborted call's frames until the cycle collector runs; the audio must not wait there
+            return await self._run(method, context, handling)
 
         return call
 
-    def _streaming(self, behavior: Any, method: str) -> Callable[[Any, Context], Awaitable[None]]:
-        async def call(request: Any, context: Context) -> None:
-            async with self._around(method, context):
-                outcome = behavior(request, context)
-                if not isasyncgen(outcome):
-                    await outcome
-                    return
-                async with aclosing(outcome):
-                    async for response in outcome:
-                        await context.write(response)
-
-        return call
-
-    @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[Call]:
-        rpc = method.rpartition("/")[2]
+    async def _run(self, method: str, context: Context, handling: Any) -> Any:
+        """Awaits a handler, not begun yet, with all that belongs around it. A failure becomes the call's status."""
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        call = Call.of(rpc, metadata, context.time_remaining())
-        context.set_trailing_metadata(call.headers)
-        current_call.set(call)
-        request_id.set(call.request_id)
-        self._metrics.requests_in_flight.labels(rpc).inc()
-        self._n_inside += 1
-        self._idle.clear()
+        call = Call.of(method.rpartition("/")[2], metadata, context.time_remaining())
+        self._enter(call, context)
         error: AsrError | None = None
         status = "OK"
         try:
             self._keys.check(metadata)
             self._check_open()
-            yield call
+            return await _finish(handling, call, context)
         except (asyncio.CancelledError, GeneratorExit):
             status = "CANCELLED"
             raise
@@ -126,11 +117,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             error = as_answer(raised, call)
             status = error.status
         finally:
+            if iscoroutine(handling):
+                handling.close()  # one that was refused has never begun
             self._leave()
             self._account(call, status, error, context.peer())
-        if error is not None:
-            rich = to_rich_status(error, call.request_id)
-            await context.abort_with_status(rich)
+        rich = to_rich_status(error, call.request_id)
+        error = None  # its traceback leads to the handler's frames
+        return await context.abort_with_status(rich)
+
+    def _enter(self, call: Call, context: Context) -> None:
+        context.set_trailing_metadata(call.headers)
+        current_call.set(call)
+        request_id.set(call.request_id)
+        self._metrics.requests_in_flight.labels(call.rpc).inc()
+        self._n_inside += 1
+        self._idle.clear()
 
     def _leave(self) -> None:
         self._n_inside -= 1

@@ -115,9 +115,12 @@ class AsrServicer(AsrServiceServicer):
             except SlowConsumer:
                 raise  # an event would not be read either
             except Exception as raised:
-                error = as_answer(raised, call)
-                await events.write(error=to_stream_error(error))
-                raise error from raised
+                answer = as_answer(raised, call)
+                try:
+                    await events.write(error=to_stream_error(answer))
+                    raise answer from (None if answer is raised else raised)
+                finally:
+                    del answer  # see the interceptor: no cycle through this frame
 
     async def _upload(self, upload: Upload, job: Job, events: EventWriter, call: Call) -> None:
         async def emit(event: Event) -> None:

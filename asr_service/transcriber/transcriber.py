@@ -69,6 +69,7 @@ class Transcriber:
         items: asyncio.Queue[_Item] = asyncio.Queue(self._segments_in_flight)
         stretches = self._stretches(_counted(source, progress), job, progress, confirm_end)
         feeder = asyncio.create_task(self._feed(stretches, job, progress, items, running))
+        item: _Item = None
         try:
             while (item := await items.get()) is not None:
                 if isinstance(item, Progress):
@@ -82,6 +83,8 @@ class Transcriber:
             await feeder
         finally:
             await _cancel_all([feeder, *running])
+            running.clear()
+            del feeder, item  # a failed task keeps the traceback that leads here: a cycle that would keep the audio
         return self._completed(said, progress)
 
     async def _feed(

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.bridge.conftest import becomes_ready
-from tests.bridge.fake_service import TEXT, Running
+from tests.bridge.fake_service import TEXT, Failure, Running
 from tests.bridge.raw_http import connected, form, part_head, post_form
 
 MIB = 1024 * 1024
@@ -84,6 +84,26 @@ async def test_it_starts_quickly_idles_lightly_and_streams_in_bounded_memory(ser
     assert idle_mib < 80
     assert peak_mib - idle_mib < 20
     assert bridge.start_cpu_s < 1  # processor time: the wall clock of a busy machine says little
+
+
+async def test_refused_files_are_freed_at_once(service: Running) -> None:
+    """A failure's traceback reaches the request; its audio must not wait with it for the cycle collector."""
+    audio = bytes(MIB)
+    async with bridge_process(service.target) as bridge:
+        await becomes_ready(bridge.url)
+        await refused(bridge.url, service, audio, times=5)
+        before_mib = bridge.rss_mib
+        await refused(bridge.url, service, audio, times=40)
+        grown_mib = bridge.rss_mib - before_mib
+
+    assert grown_mib < 15
+
+
+async def refused(url: str, service: Running, audio: bytes, times: int) -> None:
+    for _ in range(times):
+        service.fake.failures = [Failure("RESOURCE_EXHAUSTED", "OVERLOADED", retry_after_s=3)]
+        assert (await post_form(url, [("file", audio)])).status == 429
+        service.fake.uploads.clear()
 
 
 async def test_nothing_heavy_is_imported() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -168,3 +170,29 @@ async def test_what_is_not_built_says_so(service: Served) -> None:
         assert isinstance(error, grpc.aio.AioRpcError)
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
         assert "not part of this version" in (error.details() or "")
+
+
+async def test_a_refused_request_is_freed_at_once(service: Served) -> None:
+    """The traceback of an error reaches the request; its audio must not wait for the cycle collector."""
+    garbage = b"<html>" + bytes(2**20)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await refusal(service, garbage)
+        before = psutil.Process().memory_info().rss
+        for _ in range(40):
+            assert await refusal(service, garbage) == "AUDIO_UNDECODABLE"
+        grown = psutil.Process().memory_info().rss - before
+    finally:
+        gc.enable()
+
+    assert grown < 20 * 2**20
+
+
+async def refusal(service: Served, audio: bytes) -> str:
+    try:
+        await service.stub.Transcribe(request(audio))
+    except grpc.aio.AioRpcError as error:
+        return reason_of(error)
+    return ""
