@@ -17,31 +17,33 @@ AHEAD = 4
 
 async def descriptor_chunks(descriptor: int) -> AsyncGenerator[bytes]:
     """Raises OSError when it cannot be read."""
-    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(AHEAD)
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-
-    def hand_over(item: bytes | OSError) -> bool:
-        """Waits while the reader is behind; False when there is no reader any more."""
-        put = chunks.put(item)
-        try:
-            asyncio.run_coroutine_threadsafe(put, loop).result()
-        except RuntimeError:  # the loop is closed
-            put.close()
-            return False
-        return True
+    room = threading.Semaphore(AHEAD)  # pieces that may be read before the consumer takes one
+    is_closed = threading.Event()
 
     def read() -> None:
         item: bytes | OSError = b"-"
         while item and not isinstance(item, OSError):
+            room.acquire()
+            if is_closed.is_set():
+                return
             try:
                 item = os.read(descriptor, CHUNK_BYTES)
             except OSError as error:
                 item = error
-            if not hand_over(item):
+            try:
+                loop.call_soon_threadsafe(chunks.put_nowait, item)
+            except RuntimeError:  # the loop was closed during the read
                 return
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
-    while item := await chunks.get():
-        if isinstance(item, OSError):
-            raise item
-        yield item
+    try:
+        while item := await chunks.get():
+            if isinstance(item, OSError):
+                raise item
+            room.release()
+            yield item
+    finally:
+        is_closed.set()
+        room.release()

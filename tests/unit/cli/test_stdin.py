@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from contextlib import aclosing
 
 import pytest
@@ -36,6 +37,19 @@ async def test_a_reader_that_stops_does_not_wait_for_the_next_byte() -> None:
 
     os.close(writer)
     os.close(reader)
+
+
+def test_a_loop_that_ends_while_a_piece_waits_ends_the_thread_without_an_error() -> None:
+    async def read_once(descriptor: int) -> None:
+        assert await anext(descriptor_chunks(descriptor))
+
+    for _ in range(20):
+        with open("/dev/zero", "rb") as endless:  # the queue is always full
+            asyncio.run(read_once(endless.fileno()))
+            for thread in threading.enumerate():
+                if thread.name == "stdin":
+                    thread.join(10)  # what it raised would fail this test
+                    assert not thread.is_alive()
 
 
 async def test_what_cannot_be_read_is_an_error() -> None:
