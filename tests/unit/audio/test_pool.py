@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -284,12 +285,13 @@ async def test_a_hang_is_ended_by_the_stall_guard(failpoint: str) -> None:
 
 
 async def test_a_process_that_does_not_come_back_is_replaced() -> None:
-    made = DecodePool(limits(), max_workers=1, metrics=Metrics(), failpoints="decode.block=hang", stall_s=30.0, ready_s=0.2)
+    made = DecodePool(limits(), max_workers=1, metrics=Metrics(), stall_s=30.0, ready_s=0.2)
     await made.start()
-    given_up = asyncio.create_task(decoded(made, make("wav-s16", 3.0)))
-    await until(lambda: made.busy == 1)
-    await asyncio.sleep(0.1)
-    given_up.cancel()
+    blocks = made.decode(Endless(), RAW, interactive=True)
+    await anext(blocks)  # it is in the middle of a source
+    (process,) = made._processes
+    os.kill(process.pid, signal.SIGSTOP)
+    await blocks.aclose()
 
     assert len(await decoded(made, make("wav-s16", 1.0))) == 16_000
     assert counted(made, "asr_decoder_restarts_total", why="stuck") == 1
