@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+# Where torch comes from, if not from where everything does: https://download.pytorch.org/whl/cpu has the build without CUDA.
+TORCH_INDEX ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help run demo test check fmt generate lock bench stack soak clean
@@ -56,7 +58,7 @@ lock: ## resolve all dependencies anew and write constraints.txt
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
-# silero-vad declares torch and is needed for its ONNX file only.
+# silero-vad declares torch and is needed for its ONNX file only; qwen-asr declares web frameworks that recognising does not need.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) .ci/python_version.py
 	@echo "Installing into $(VENV) (once)" && $(PYTHON) -m venv $(VENV)
@@ -64,4 +66,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV) (once)"
-	@$(PIP) -e '.[dev]' && touch $@
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch && $(PIP) -e '.[dev]' && $(PIP) --no-deps qwen-asr && touch $@

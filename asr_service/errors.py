@@ -12,7 +12,8 @@
     |- FeatureUnavailable            FAILED_PRECONDITION  FEATURE_UNAVAILABLE
     |  `- LanguageUnavailable        FAILED_PRECONDITION  LANGUAGE_UNAVAILABLE
     |- Overloaded                    RESOURCE_EXHAUSTED   OVERLOADED            + retry_after_s
-    |  `- SlowConsumer               RESOURCE_EXHAUSTED   SLOW_CONSUMER
+    |  |- SlowConsumer               RESOURCE_EXHAUSTED   SLOW_CONSUMER
+    |  `- EngineMemory               RESOURCE_EXHAUSTED   ENGINE_MEMORY
     |- Unavailable                   UNAVAILABLE          one of the below      + retry_after_s
     |  |- Draining                   UNAVAILABLE          DRAINING
     |  |- Starting                   UNAVAILABLE          STARTING
@@ -133,6 +134,12 @@ class SlowConsumer(Overloaded):
     """The client does not read what it asked for, and holds places that others wait for."""
 
     reason = "SLOW_CONSUMER"
+
+
+class EngineMemory(Overloaded):
+    """The device has no memory for this segment, though everything else was put aside for it."""
+
+    reason = "ENGINE_MEMORY"
 
 
 class Unavailable(AsrError):

@@ -21,6 +21,8 @@ NAMES = (
     "decode.block",  # a decoder process is about to send a block of samples
     "recognize.start",  # a recogniser process has received a segment
     "recognize.block",  # a recogniser process is in the middle of a segment
+    "model.load",  # a model is about to be loaded
+    "model.step",  # a model is about to run a step
 )
 
 

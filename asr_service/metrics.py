@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+_STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 
@@ -42,6 +43,19 @@ class Metrics:
         self.engine_slots = Gauge("asr_engine_slots", "Segments the engine can work on at once", registry=r)
         self.engine_calls = Counter("asr_engine_calls_total", "Segments given to the recogniser", registry=r)
         self.engine_failures = Counter("asr_engine_failures_total", "Recogniser crashes and errors", ["kind"], registry=r)
+        self.engine_loaded = Gauge("asr_engine_loaded", "Is the model in memory (1) or unloaded (0)", registry=r)
+        self.engine_steps = Counter("asr_engine_steps_total", "Steps of the model", registry=r)
+        self.engine_step_seconds = Histogram(
+            "asr_engine_step_seconds", "Duration of a step of the model", buckets=_STEP_SECONDS, registry=r
+        )
+        self.engine_windows = Counter("asr_engine_windows_total", "Windows of audio encoded", registry=r)
+        self.engine_tokens = Counter(
+            "asr_engine_tokens_total", "Tokens fed to the model (prefill: prompts; decode: its own words)", ["kind"], registry=r
+        )
+        self.engine_evictions = Counter(
+            "asr_engine_evictions_total", "Segments that lost their places in the cache and were fed again", registry=r
+        )
+        self.engine_kv_tokens = Gauge("asr_engine_kv_tokens", "Places in use in the model's cache", registry=r)
         self.decoders_busy = Gauge("asr_decoders_busy", "Decoder processes at work", registry=r)
         self.decoders_waiting = Gauge("asr_decoders_waiting", "Sources waiting for a decoder process", registry=r)
         self.decoder_restarts = Counter("asr_decoder_restarts_total", "Decoder processes replaced", ["why"], registry=r)

@@ -6,6 +6,7 @@ clock times are float seconds of one monotonic clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -97,7 +98,11 @@ class Speech:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """One stretch of speech waiting for a recogniser. `uid` is unique in the process; times are of the monotonic clock."""
+    """One stretch of speech waiting for a recogniser. `uid` is unique in the process; times are of the monotonic clock.
+
+    `on_partial` is called on the event loop with the text so far, by engines that have it, until the answer is there. It must
+    return at once.
+    """
 
     uid: int
     speech: Speech
@@ -105,11 +110,35 @@ class Work:
     priority: Priority
     arrival_s: float
     deadline_s: float | None = None
+    on_partial: Callable[[str], None] | None = None
+
+
+class Quality(Enum):
+    """What happened to a text besides plain recognition."""
+
+    REPETITION_RECOVERED = "repetition_recovered"  # a runaway repetition was seen and the audio recognised again in pieces
+    CONTEXT_LEAK_REMOVED = "context_leak_removed"  # the context came back as if it had been said
+    TRUNCATED = "truncated"  # the text ends early: the token limit was reached
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """Tokens that a recogniser with tokens read and wrote, all attempts together."""
+
+    audio: int = 0
+    prompt: int = 0  # text tokens of the prompt, context included
+    output: int = 0
+
+    def __add__(self, other: TokenUse) -> TokenUse:
+        return TokenUse(self.audio + other.audio, self.prompt + other.prompt, self.output + other.output)
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What a recogniser made of one Work. Word times are offsets in the source (the stretch's start is added already)."""
+    """What a recogniser made of one Work. Word times are offsets in the source (the stretch's start is added already).
+
+    `tokens` is None for recognisers without tokens.
+    """
 
     text: str
     language: Language | None
@@ -118,6 +147,8 @@ class Hypothesis:
     alternatives: tuple[tuple[str, float | None], ...] = ()
     queue_s: float = 0.0
     run_s: float = 0.0
+    flags: frozenset[Quality] = frozenset()
+    tokens: TokenUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Literal
 
 from asr_service.engine.protocol import EngineFailed, EngineInfo, Feature
@@ -17,7 +18,7 @@ from asr_service.engine.slot import StartPolicy
 from asr_service.engine.slots import SlotEngine, run_limit_s
 from asr_service.languages import ENGLISH, LANGUAGES, Language
 from asr_service.metrics import Metrics
-from asr_service.request import Hypothesis, RecognitionOptions, Speech, Word, Work
+from asr_service.request import Hypothesis, Quality, RecognitionOptions, Speech, TokenUse, Word, Work
 
 _DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero")
 _WORD_STEP_MS = 400
@@ -67,6 +68,7 @@ class FakeControls:
 
     `hold` makes runs wait until `release`. `plan` lists what happens to the next runs, one item each; None is an ordinary run.
     `fail_starts` is how many of the next starts fail. `n_running` and `n_started` count; `wait_running` waits for the former.
+    `tell` sends a partial text of a run. `flags` and `tokens` go into every answer.
     """
 
     def __init__(self, s_per_audio_s: float = 0.0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -77,6 +79,9 @@ class FakeControls:
         self.n_stopped = 0
         self.n_running = 0
         self.served: list[int] = []  # uids in the order in which they were begun
+        self.flags: frozenset[Quality] = frozenset()
+        self.tokens: TokenUse | None = None
+        self._listeners: dict[int, Callable[[str], None]] = {}  # of those that run, by uid
         self._sleep = sleep
         self._changed = asyncio.Condition()
         self._gate = asyncio.Event()
@@ -92,10 +97,17 @@ class FakeControls:
         async with self._changed:
             await self._changed.wait_for(lambda: self.n_running == n)
 
+    def tell(self, text: str) -> None:
+        """What runs and listens has this text so far."""
+        for on_partial in self._listeners.values():
+            on_partial(text)
+
     async def compute(self, work: Work) -> Hypothesis:
         """One run; raises what the plan says."""
         accident = self.plan.pop(0) if self.plan else None
         self.served.append(work.uid)
+        if work.on_partial is not None:
+            self._listeners[work.uid] = work.on_partial
         await self._count(1)
         try:
             if self.s_per_audio_s:
@@ -107,8 +119,9 @@ class FakeControls:
                 raise RunnerCrashed("the plan says so")
             if accident == "error":
                 raise RunnerFailed("the plan says so")
-            return fake_hypothesis(work.speech, work.options)
+            return replace(fake_hypothesis(work.speech, work.options), flags=self.flags, tokens=self.tokens)
         finally:
+            self._listeners.pop(work.uid, None)
             await self._count(-1)
 
     async def _count(self, change: int) -> None:

@@ -21,6 +21,7 @@ class Feature(Enum):
     WORD_CONFIDENCE = "word_confidence"
     CONTEXT = "context"
     PHRASES = "phrases"
+    NEGATIVE_PHRASES = "negative_phrases"  # phrases to avoid
     TEMPERATURE = "temperature"
     ALTERNATIVES = "alternatives"
     LANGUAGE_DETECTION = "language_detection"

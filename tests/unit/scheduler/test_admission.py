@@ -66,6 +66,26 @@ def test_a_ticket_is_given_back_once_however_often_it_is_released() -> None:
     assert (admission.inside, admission.n_bytes_held) == (0, 0)
 
 
+def test_nobody_is_let_in_to_wait_longer_than_the_limit() -> None:
+    admission = Admission(max_requests=9, max_bytes=100, max_wait_s=20.0)
+    admission.admit(expected_wait_s=20.0)
+
+    with pytest.raises(Overloaded, match=r"^it would be 45 s until the recogniser is free \(limit 20 s\)$") as refusal:
+        admission.admit(expected_wait_s=45.2)
+    assert refusal.value.retry_after_s == 45.2
+    assert admission.inside == 1
+
+
+def test_without_a_limit_any_wait_is_let_in() -> None:
+    Admission(max_requests=9, max_bytes=100).admit(expected_wait_s=9999.0)
+
+
+@pytest.mark.parametrize("max_wait_s", [-1.0, float("nan")])
+def test_a_limit_on_the_wait_that_is_no_duration_is_an_error(max_wait_s: float) -> None:
+    with pytest.raises(ValueError, match="max_wait_s is"):
+        Admission(max_requests=1, max_bytes=1, max_wait_s=max_wait_s)
+
+
 _STEP = st.tuples(st.sampled_from(Priority), st.integers(0, 60)) | st.integers(0, 20)  # admit, or release the n-th ticket
 
 
