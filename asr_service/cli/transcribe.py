@@ -13,7 +13,7 @@ from pathlib import Path
 from asr_service.cli import exit_codes
 from asr_service.cli.complaints import complaint
 from asr_service.cli.output import STDIN, Sink, UsageError
-from asr_service.cli.progress import Progress, shown_progress
+from asr_service.cli.progress import Progress, clock, shown_progress
 from asr_service.cli.stdin import descriptor_chunks
 from asr_service.cli.target import ABSENT, ServiceAbsent, ready_client
 from asr_service.client import AsrClient, AsrClientError, RecognitionConfig, UploadTranscript
@@ -82,7 +82,7 @@ async def _transcript(client: AsrClient, name: str, wanted: Wanted, progress: Pr
         async with aclosing(client.transcribe_upload(source, wanted.config, timeout_s=wanted.timeout_s)) as events:
             async for event in events:
                 transcript.feed(event)
-                progress.update(name, transcript.processed_ms, transcript.total_ms)
+                progress.update(name, transcript.processed_ms, transcript.total_ms, transcript.newest_text)
     except (AsrClientError, OSError) as error:
         return error
     finally:
@@ -106,6 +106,8 @@ def _report(name: str, outcome: Outcome, sink: Sink) -> int:
         else:
             for warning in outcome.warnings:
                 sys.stderr.write(f"{name}: warning: {warning.message}\n")
+            for segment in outcome.truncated:
+                sys.stderr.write(f"{name}: warning: the text from {clock(segment.start_ms)} ends early\n")
             return exit_codes.OK
     sys.stderr.write(f"{name}: {complaint(outcome)}\n")
     is_absent = isinstance(outcome, AsrClientError) and outcome.reason in ABSENT

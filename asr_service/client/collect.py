@@ -8,7 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeUploadResponse, UploadCompleted
-from asr_service.pb.asr.v1.transcript_pb2 import Segment, Warning  # noqa: A004 - the contract's name
+from asr_service.pb.asr.v1.transcript_pb2 import QualityFlag, Segment, Warning  # noqa: A004 - the contract's name
 
 
 class UploadTranscript:
@@ -17,6 +17,7 @@ class UploadTranscript:
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.warnings: list[Warning] = []
+        self.newest_text = ""  # of the segment that is open, else of the last one
         self.processed_ms = 0
         self.total_ms: int | None = None
         self.received_bytes = 0
@@ -24,8 +25,11 @@ class UploadTranscript:
 
     def feed(self, event: TranscribeUploadResponse) -> None:
         match event.WhichOneof("event"):
+            case "partial":
+                self.newest_text = event.partial.text
             case "segment":
                 self.segments.append(event.segment)
+                self.newest_text = event.segment.text
             case "warning":
                 self.warnings.append(event.warning)
             case "progress":
@@ -39,6 +43,11 @@ class UploadTranscript:
     @property
     def is_complete(self) -> bool:
         return self._completed is not None
+
+    @property
+    def truncated(self) -> list[Segment]:
+        """The segments whose text ends early."""
+        return [segment for segment in self.segments if QualityFlag.QUALITY_FLAG_TRUNCATED in segment.quality_flags]
 
     @property
     def completed(self) -> UploadCompleted:

@@ -12,8 +12,8 @@ from asr_service.engine.protocol import EngineInfo, Feature
 from asr_service.errors import FeatureUnavailable, InvalidValue, LanguageUnavailable, ModelNotFound
 from asr_service.languages import Language, parse_language
 from asr_service.pb.asr.v1 import audio_pb2, transcribe_pb2, transcript_pb2
-from asr_service.request import Phrase, RecognitionOptions, SegmentResult
-from asr_service.transcriber.job import Completed, Cursors, Progress, StageTimes, VoiceActivityOptions
+from asr_service.request import Phrase, Quality, RecognitionOptions, SegmentResult
+from asr_service.transcriber.job import Completed, Cursors, Partial, Progress, StageTimes, VoiceActivityOptions
 
 MAX_CONTEXT_CHARS = 10_000
 MAX_PHRASES = 1_000
@@ -25,6 +25,13 @@ _ENCODINGS = {
     audio_pb2.AUDIO_ENCODING_PCM_F32LE: Encoding.PCM_F32LE,
     audio_pb2.AUDIO_ENCODING_MULAW: Encoding.MULAW,
     audio_pb2.AUDIO_ENCODING_ALAW: Encoding.ALAW,
+}
+
+
+_QUALITY_FLAGS = {
+    Quality.REPETITION_RECOVERED: transcript_pb2.QUALITY_FLAG_REPETITION_RECOVERED,
+    Quality.CONTEXT_LEAK_REMOVED: transcript_pb2.QUALITY_FLAG_CONTEXT_LEAK_REMOVED,
+    Quality.TRUNCATED: transcript_pb2.QUALITY_FLAG_TRUNCATED,
 }
 
 
@@ -63,7 +70,7 @@ def read_config(config: transcript_pb2.RecognitionConfig, engine: EngineInfo) ->
     wanted = Wanted(
         options=RecognitionOptions(
             language=language,
-            candidate_languages=candidates,
+            candidate_languages=tuple(candidate for candidate in candidates if candidate in engine.languages),
             context=config.context,
             phrases=tuple(Phrase(p.text, p.weight if p.HasField("weight") else 1.0) for p in config.phrases),
             temperature=config.temperature,
@@ -136,11 +143,16 @@ def _ignored(
         for feature, name, is_asked in asked
         if is_asked and feature not in engine.features
     ]
-    if len(options.candidate_languages) > 1 and Feature.LANGUAGE_DETECTION not in engine.features:
+    if len(config.candidate_languages) > 1 and Feature.LANGUAGE_DETECTION not in engine.features:
         name = "config.candidate_languages"
         warnings.append(
             warning(transcript_pb2.WARNING_CODE_FIELD_IGNORED, name, f"{name} has no effect: {engine.name} does not detect")
         )
+    has_unwanted = any(phrase.weight < 0 for phrase in options.phrases)
+    if has_unwanted and Feature.PHRASES in engine.features and Feature.NEGATIVE_PHRASES not in engine.features:
+        name = "config.phrases.weight"
+        message = f"phrases with a negative weight have no effect: {engine.name} can prefer words but not avoid them"
+        warnings.append(warning(transcript_pb2.WARNING_CODE_FIELD_IGNORED, name, message))
     return warnings + [
         warning(transcript_pb2.WARNING_CODE_UNKNOWN_EXTENSION, f"config.extensions.{key[:64]}", f"no extension {key[:64]!r}")
         for key in sorted(config.extensions)
@@ -208,8 +220,17 @@ def segment_message(result: SegmentResult, options: RecognitionOptions) -> trans
         confidence=hypothesis.confidence,
         speech_probability=speech.speech_probability,
         alternatives=[transcript_pb2.Alternative(text=text, confidence=c) for text, c in hypothesis.alternatives],
-        quality_flags=[transcript_pb2.QUALITY_FLAG_CUT_IN_SPEECH] if speech.cut_in_speech else [],
+        quality_flags=_quality_flags(result),
     )
+
+
+def _quality_flags(result: SegmentResult) -> list[transcript_pb2.QualityFlag.ValueType]:
+    flags = [message for flag, message in _QUALITY_FLAGS.items() if flag in result.hypothesis.flags]
+    return [*flags, transcript_pb2.QUALITY_FLAG_CUT_IN_SPEECH] if result.speech.cut_in_speech else flags
+
+
+def partial_message(partial: Partial) -> transcribe_pb2.SegmentPartial:
+    return transcribe_pb2.SegmentPartial(index=partial.index, text=partial.text)
 
 
 def progress_message(progress: Progress) -> transcribe_pb2.UploadProgress:
@@ -222,8 +243,14 @@ def progress_message(progress: Progress) -> transcribe_pb2.UploadProgress:
 
 
 def usage_message(completed: Completed) -> transcript_pb2.Usage:
+    tokens = completed.tokens
     return transcript_pb2.Usage(
-        audio_ms=completed.duration_ms, speech_ms=completed.speech_ms, engine_calls=completed.engine_calls
+        audio_ms=completed.duration_ms,
+        speech_ms=completed.speech_ms,
+        engine_calls=completed.engine_calls,
+        input_audio_tokens=tokens.audio if tokens is not None else None,
+        input_text_tokens=tokens.prompt if tokens is not None else None,
+        output_tokens=tokens.output if tokens is not None else None,
     )
 
 

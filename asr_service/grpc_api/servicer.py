@@ -25,7 +25,7 @@ from asr_service.pb.asr.v1 import info_pb2, stream_pb2, subtitles_pb2, transcrib
 from asr_service.pb.asr.v1.asr_pb2_grpc import AsrServiceServicer
 from asr_service.request import Priority, SegmentResult
 from asr_service.scheduler.admission import Admission, Ticket
-from asr_service.transcriber.job import Cursors, Event, Job, Progress
+from asr_service.transcriber.job import Cursors, Event, Job, Partial, Progress
 from asr_service.transcriber.transcriber import Transcriber
 from asr_service.version import VERSION
 
@@ -107,7 +107,8 @@ class AsrServicer(AsrServiceServicer):
             wanted = convert.read_config(first.config, service.engine.info)
             source_format = convert.read_format(first.format, first.audio.content_type, service.settings.max_channels)
             await events.started(convert.effective_config(wanted, service.engine.info), service.engine)
-            job = Job(source_format, wanted.options, wanted.voice_activity, Priority.BATCH, call.arrival_s, call.deadline_s)
+            vad, arrival_s, deadline_s = wanted.voice_activity, call.arrival_s, call.deadline_s
+            job = Job(source_format, wanted.options, vad, Priority.BATCH, arrival_s, deadline_s, partials=True)
             try:
                 for warning in wanted.warnings:
                     await events.write(warning=warning)
@@ -127,6 +128,8 @@ class AsrServicer(AsrServiceServicer):
             events.cursors = event.cursors
             if isinstance(event.body, Progress):
                 await events.write(progress=convert.progress_message(event.body))
+            elif isinstance(event.body, Partial):
+                await events.write(partial=convert.partial_message(event.body))
             elif isinstance(event.body, SegmentResult):
                 await events.write(segment=convert.segment_message(event.body, job.options))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from asr_service.audio.source import SourceFormat
 from asr_service.languages import Language
-from asr_service.request import Priority, RecognitionOptions, SegmentResult
+from asr_service.request import Priority, RecognitionOptions, SegmentResult, TokenUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class VoiceActivityOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is wanted of one source. Times are of the monotonic clock, in seconds."""
+    """What is wanted of one source. Times are of the monotonic clock, in seconds. `partials`: also text not yet decided."""
 
     format: SourceFormat
     options: RecognitionOptions
@@ -29,6 +29,7 @@ class Job:
     priority: Priority
     arrival_s: float
     deadline_s: float | None = None
+    partials: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,14 @@ class Progress:
     eta_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The text so far of the first segment that is not decided; replaces the one before it."""
+
+    index: int
+    text: str
+
+
 @dataclass(slots=True)
 class StageTimes:
     """Where the time went, in seconds. Stages overlap."""
@@ -64,7 +73,7 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """All is said."""
+    """All is said. `tokens` is None for recognisers without tokens."""
 
     text: str
     language: Language | None
@@ -73,11 +82,12 @@ class Completed:
     segment_count: int
     engine_calls: int
     times: StageTimes = field(default_factory=StageTimes)
+    tokens: TokenUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, and how far the source had come by then. Segments come in order of time."""
+    """Something that happened, and how far the source had come by then. Segments come in order, each after its partials."""
 
     cursors: Cursors
-    body: Progress | SegmentResult | Completed
+    body: Progress | Partial | SegmentResult | Completed

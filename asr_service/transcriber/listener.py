@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
@@ -15,6 +16,14 @@ from asr_service.audio.segment import Segmenter, SegmenterConfig, WholeSegmenter
 from asr_service.audio.vad import SileroVad
 from asr_service.request import Samples, Speech
 from asr_service.transcriber.job import VoiceActivityOptions
+
+
+@dataclass(frozen=True, slots=True)
+class StretchCaps:
+    """How long a stretch may become: from `soft_ms` on it is cut at the next short pause, at `hard_ms` anyhow."""
+
+    soft_ms: int = 30_000
+    hard_ms: int = 60_000
 
 
 class Listener(Protocol):
@@ -30,11 +39,17 @@ class Listener(Protocol):
 class SpeechListener:
     """Stretches with speech in them. The detector runs in `executor`, off the event loop."""
 
-    def __init__(self, vad: SileroVad, options: VoiceActivityOptions, executor: Executor) -> None:
+    def __init__(self, vad: SileroVad, options: VoiceActivityOptions, executor: Executor, caps: StretchCaps) -> None:
         self._stream = vad.new_stream()
         self._executor = executor
         self._segmenter = Segmenter(
-            SegmenterConfig(options.threshold, silence_ms=options.silence_ms, prefix_padding_ms=options.prefix_padding_ms)
+            SegmenterConfig(
+                options.threshold,
+                silence_ms=options.silence_ms,
+                prefix_padding_ms=options.prefix_padding_ms,
+                soft_max_ms=caps.soft_ms,
+                hard_max_ms=caps.hard_ms,
+            )
         )
         self.spent_s = 0.0
 
@@ -54,10 +69,10 @@ class SpeechListener:
 
 
 class WholeListener:
-    """Everything, in pieces of bounded length."""
+    """Everything, in pieces of at most `caps.soft_ms`."""
 
-    def __init__(self) -> None:
-        self._segmenter = WholeSegmenter()
+    def __init__(self, caps: StretchCaps) -> None:
+        self._segmenter = WholeSegmenter(caps.soft_ms)
         self.spent_s = 0.0
 
     async def hear(self, block: Samples) -> list[Speech]:

@@ -3,7 +3,8 @@
 One transcription is two tasks joined by a short queue: the feeder decodes, listens for speech and submits each stretch to the
 engine; the caller's task waits for the results in order and emits them. The queue's bound is the back-pressure: while the
 engine is busy with a source's few stretches in flight, nothing more of that source is decoded, so nothing more is read from the
-client. Whatever way it ends, nothing of it stays behind.
+client. While the caller's task waits for a stretch, it emits the newest of its partial texts now and then; a slow reader gets
+fewer of them. Whatever way it ends, nothing of it stays behind.
 """
 
 from __future__ import annotations
@@ -17,24 +18,38 @@ from time import monotonic
 
 from asr_service.audio.pool import DecodePool
 from asr_service.audio.vad import SileroVad
+from asr_service.decoding.joining import join_texts
 from asr_service.engine.protocol import Engine
 from asr_service.metrics import Metrics
 from asr_service.request import Priority, Samples, SegmentResult, Speech, Work, WorkIds, samples_to_ms
-from asr_service.transcriber.job import Completed, Cursors, Event, Job, Progress, StageTimes
-from asr_service.transcriber.listener import Listener, SpeechListener, WholeListener
-from asr_service.transcriber.text import Said, join_texts, main_language
+from asr_service.transcriber.job import Completed, Cursors, Event, Job, Partial, Progress, StageTimes
+from asr_service.transcriber.listener import Listener, SpeechListener, StretchCaps, WholeListener
+from asr_service.transcriber.partial import LatestText
+from asr_service.transcriber.text import Said, main_language, total_tokens
 
 PROGRESS_INTERVAL_S = 0.5
+PARTIAL_INTERVAL_S = 0.1
 
 Emit = Callable[[Event], Awaitable[None]]
 ConfirmEnd = Callable[[], Awaitable[None]]
-_Item = asyncio.Task[SegmentResult] | Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A stretch on its way through the engine."""
+
+    index: int
+    task: asyncio.Task[SegmentResult]
+    partial: LatestText
+
+
+_Item = _Segment | Progress | None
 
 
 class Transcriber:
     """Runs transcriptions on shared decoders, one detector and one engine.
 
-    `segments_in_flight` bounds the stretches of one source that wait for or are in the engine (each at most a minute of audio).
+    `segments_in_flight` bounds the stretches of one source that wait for or are in the engine, `caps` the length of each.
     `executor` runs voice activity detection, which releases the GIL.
     """
 
@@ -46,6 +61,7 @@ class Transcriber:
         metrics: Metrics,
         executor: Executor,
         segments_in_flight: int = 4,
+        caps: StretchCaps | None = None,
     ) -> None:
         self._pool = pool
         self._vad = vad
@@ -53,10 +69,11 @@ class Transcriber:
         self._metrics = metrics
         self._executor = executor
         self._segments_in_flight = segments_in_flight
+        self._caps = caps or StretchCaps()
         self._ids = WorkIds()
 
     async def run(self, source: AsyncIterator[bytes], job: Job, emit: Emit, confirm_end: ConfirmEnd | None = None) -> Completed:
-        """Transcribes one source. Awaits `emit` for each progress and segment, in order; returns the end, which is not emitted.
+        """Transcribes one source. Awaits `emit` for each event, in order; returns the end, which is not emitted.
 
         When the bytes have ended, `confirm_end` is awaited before the last stretch goes to the engine.
 
@@ -75,8 +92,8 @@ class Transcriber:
                 if isinstance(item, Progress):
                     await emit(Event(progress.cursors, item))
                     continue
-                result = await item
-                running.discard(item)
+                result = await _decided(item, progress, emit)
+                running.discard(item.task)
                 said.append(Said.of(result))
                 progress.committed(result)
                 await emit(Event(progress.cursors, result))
@@ -101,10 +118,11 @@ class Transcriber:
             async with aclosing(stretches):
                 async for speech in stretches:
                     if speech is not None:
-                        task = asyncio.create_task(self._recognize(index, speech, job))
+                        partial = LatestText()
+                        task = asyncio.create_task(self._recognize(index, speech, job, partial))
                         running.add(task)
+                        await items.put(_Segment(index, task, partial))
                         index += 1
-                        await items.put(task)
                     elif not items.full():
                         items.put_nowait(progress.report())
             await items.put(progress.report())
@@ -118,7 +136,9 @@ class Transcriber:
     ) -> AsyncGenerator[Speech | None, None]:
         """Stretches of speech in order; None now and then, when it is time to report progress."""
         vad = job.voice_activity
-        listener: Listener = SpeechListener(self._vad, vad, self._executor) if vad.enabled else WholeListener()
+        listener: Listener = (
+            SpeechListener(self._vad, vad, self._executor, self._caps) if vad.enabled else WholeListener(self._caps)
+        )
         blocks = self._pool.decode(source, job.format, interactive=job.priority is not Priority.BATCH)
         reported_s = monotonic()
         async with aclosing(blocks):
@@ -141,8 +161,9 @@ class Transcriber:
         self._metrics.stage_seconds.labels("decode").observe(progress.times.decode_s)
         self._metrics.stage_seconds.labels("voice_activity").observe(listener.spent_s)
 
-    async def _recognize(self, index: int, speech: Speech, job: Job) -> SegmentResult:
-        work = Work(self._ids.take(), speech, job.options, job.priority, monotonic(), job.deadline_s)
+    async def _recognize(self, index: int, speech: Speech, job: Job, partial: LatestText) -> SegmentResult:
+        on_partial = partial.put if job.partials else None
+        work = Work(self._ids.take(), speech, job.options, job.priority, monotonic(), job.deadline_s, on_partial)
         hypothesis = await self._engine.recognize(work)
         self._metrics.speech_seconds.inc(speech.duration_ms / 1000)
         self._metrics.stage_seconds.labels("queue").observe(hypothesis.queue_s)
@@ -162,6 +183,7 @@ class Transcriber:
             segment_count=len(said),
             engine_calls=len(said),
             times=times,
+            tokens=total_tokens(said),
         )
 
 
@@ -193,7 +215,10 @@ class _Progress:
     def committed(self, result: SegmentResult) -> None:
         end_ms = min(result.speech.end_ms, self.cursors.decoded_ms)
         self.cursors = Cursors(self.cursors.received_ms, self.cursors.decoded_ms, max(end_ms, self.cursors.committed_ms))
-        if self.times.first_text_s is None and result.hypothesis.text:
+        self.told(result.hypothesis.text)
+
+    def told(self, text: str) -> None:
+        if self.times.first_text_s is None and text:
             self.times.first_text_s = monotonic() - self.arrival_s
 
     def ended(self) -> None:
@@ -205,6 +230,15 @@ class _Progress:
             spent_s = monotonic() - self.arrival_s
             eta_s = spent_s * (self.total_ms - self.cursors.committed_ms) / self.cursors.committed_ms
         return Progress(self.cursors.committed_ms, self.received_bytes, self.total_ms, eta_s)
+
+
+async def _decided(segment: _Segment, progress: _Progress, emit: Emit) -> SegmentResult:
+    """Emits partial texts until the segment is there."""
+    while (text := await segment.partial.take(until=segment.task)) is not None:
+        progress.told(text)
+        await emit(Event(progress.cursors, Partial(segment.index, text)))
+        await asyncio.wait({segment.task}, timeout=PARTIAL_INTERVAL_S)
+    return await segment.task
 
 
 async def _counted(source: AsyncIterator[bytes], progress: _Progress) -> AsyncIterator[bytes]:

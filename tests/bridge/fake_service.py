@@ -153,6 +153,7 @@ class FakeService(asr_pb2_grpc.AsrServiceServicer):
             event(started=transcribe_pb2.UploadStarted(engine=ENGINE)),
             event(progress=transcribe_pb2.UploadProgress(processed_ms=1000)),
             *(event(warning=warning) for warning in self.warnings),
+            event(partial=transcribe_pb2.SegmentPartial(index=0, text="Hello")),
             *(event(segment=segment) for segment in self.segments),
             event(completed=completed),
         ]

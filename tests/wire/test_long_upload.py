@@ -13,7 +13,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeUploadRequest
 from tests.wire.conftest import PCM, Served, served, silence
-from tests.wire.test_upload import _sample_pcm
+from tests.wire.test_upload import sample_pcm
 
 PAUSE_S = 2.0
 GROWTH_LIMIT = 120 * 2**20
@@ -41,7 +41,7 @@ async def upload(service: Served, spoken: bytes, times: int) -> tuple[int, int, 
 
 @pytest.mark.parametrize("seconds", [180, pytest.param(3600, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])])
 async def test_a_long_upload_is_read_whole_in_flat_memory(seconds: int, capsys: pytest.CaptureFixture[str]) -> None:
-    spoken = await asyncio.to_thread(_sample_pcm)
+    spoken = await asyncio.to_thread(sample_pcm)
     sentence_ms = len(spoken) // 32 + round(PAUSE_S * 1000)
     times = seconds * 1000 // sentence_ms + 1
     async with served() as service:
@@ -61,4 +61,4 @@ async def test_a_long_upload_is_read_whole_in_flat_memory(seconds: int, capsys: 
 
 
 def test_the_sentence_is_not_silence() -> None:
-    assert np.frombuffer(_sample_pcm(), np.int16).std() > 500
+    assert np.frombuffer(sample_pcm(), np.int16).std() > 500

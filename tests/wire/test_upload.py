@@ -71,7 +71,7 @@ def check_invariants(events: list[TranscribeUploadResponse]) -> None:
 
 
 async def test_an_upload_is_started_segments_progress_completed(service: Served) -> None:
-    samples = await asyncio.to_thread(_sample_pcm)
+    samples = await asyncio.to_thread(sample_pcm)
     audio = b"".join([samples, silence(3), samples, silence(3), samples])
     events = await upload(service, pieces(audio, format=PCM, config={"word_times": True}))
 
@@ -90,7 +90,7 @@ async def test_an_upload_is_started_segments_progress_completed(service: Served)
     assert np.all(np.diff([p.processed_ms for p in progress]) >= 0)
 
 
-def _sample_pcm() -> bytes:
+def sample_pcm() -> bytes:
     with av.open(str(SAMPLE)) as container:
         return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]).astype(np.int16).tobytes()
 
@@ -158,7 +158,7 @@ async def test_a_cancelled_upload_recognises_nothing_more(service: Served) -> No
     forever = asyncio.Event()
 
     async def half() -> AsyncIterator[TranscribeUploadRequest]:
-        yield piece(_sample_pcm(), format=PCM)
+        yield piece(sample_pcm(), format=PCM)
         sent.set()
         await forever.wait()
 

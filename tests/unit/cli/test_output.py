@@ -9,7 +9,7 @@ import pytest
 
 from asr_service.cli.complaints import complaint
 from asr_service.cli.output import Sink, UsageError
-from asr_service.cli.progress import Bars, Lines, clock
+from asr_service.cli.progress import Bars, Lines, clock, tail
 from asr_service.cli.transcribe import Wanted
 from asr_service.client import UNREACHABLE, AsrClientError
 
@@ -84,6 +84,21 @@ def test_without_a_terminal_only_long_work_is_reported() -> None:
     assert written == ["a.wav: 0:10 of an unknown length\n", "a.wav: 0:21 of 1:05\n"]
 
 
+@pytest.mark.parametrize(
+    ("text", "n_cells", "shown"),
+    [
+        ("good morning", 20, "good morning"),
+        ("good morning", 8, "…morning"),
+        ("你好世界", 5, "…世界"),
+        ("a\x1b[31mb\nc\td", 20, "a [31mb c d"),
+        ("anything", 0, ""),
+        ("", 5, ""),
+    ],
+)
+def test_the_end_of_a_text_is_shown_on_one_line(text: str, n_cells: int, shown: str) -> None:
+    assert tail(text, n_cells) == shown
+
+
 def test_hours_are_shown_when_there_are_any() -> None:
     assert (clock(123_000), clock(3_723_000)) == ("2:03", "1:02:03")
 
@@ -92,7 +107,7 @@ def test_bars_stay_out_of_standard_output(capsys: pytest.CaptureFixture[str]) ->
     bars = Bars()
 
     bars.update("a.wav", 1000, None)
-    bars.update("a.wav", 2000, 4000)
+    bars.update("a.wav", 2000, 4000, "[red]so far")
     with bars.aside():
         sys.stdout.write("the text\n")
     bars.finish("a.wav")

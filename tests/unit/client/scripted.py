@@ -104,6 +104,8 @@ def events(text: str) -> list[transcribe_pb2.TranscribeUploadResponse]:
         spoken = transcript_pb2.Word(text=word, start_ms=start_ms, end_ms=end_ms, confidence=0.5)
         segment = transcript_pb2.Segment(index=i, start_ms=start_ms, end_ms=end_ms, text=word, words=[spoken])
         progress = transcribe_pb2.UploadProgress(processed_ms=end_ms, total_ms=len(words) * 500)
+        partial = transcribe_pb2.SegmentPartial(index=i, text=word[:1])
+        made.append(transcribe_pb2.TranscribeUploadResponse(partial=partial))
         made.append(transcribe_pb2.TranscribeUploadResponse(segment=segment))
         made.append(transcribe_pb2.TranscribeUploadResponse(progress=progress))
     completed = transcribe_pb2.UploadCompleted(text=text, duration_ms=len(words) * 500, segment_count=len(words), engine=ENGINE)

@@ -14,8 +14,8 @@ from google.rpc import error_details_pb2
 
 from asr_service.client import NOT_READY, UNREACHABLE, AsrClient, AsrClientError, RecognitionConfig, UploadTranscript
 from asr_service.errors import Violation
-from asr_service.pb.asr.v1.transcript_pb2 import FieldViolation, StreamError
-from tests.unit.client.scripted import NOT_SERVING, SERVING, Refused, Scripted, refused, scripted
+from asr_service.pb.asr.v1.transcript_pb2 import FieldViolation, QualityFlag, StreamError
+from tests.unit.client.scripted import NOT_SERVING, SERVING, Refused, Scripted, events, refused, scripted
 
 
 @pytest.fixture
@@ -217,3 +217,23 @@ async def test_nothing_at_the_address_is_unreachable_and_not_ready() -> None:
                 await client.wait_ready(0.2)
 
     assert caught.value.reason == UNREACHABLE
+
+
+def test_the_newest_text_is_of_the_open_segment_then_of_the_last() -> None:
+    transcript = UploadTranscript()
+    newest = []
+    for event in events("good morning"):
+        transcript.feed(event)
+        newest.append(transcript.newest_text)
+
+    assert newest == ["", "g", "good", "good", "m", "morning", "morning", "morning"]
+
+
+def test_segments_that_end_early_are_named() -> None:
+    transcript = UploadTranscript()
+    for event in events("good morning"):
+        if event.HasField("segment") and event.segment.index == 1:
+            event.segment.quality_flags.append(QualityFlag.QUALITY_FLAG_TRUNCATED)
+        transcript.feed(event)
+
+    assert [segment.text for segment in transcript.truncated] == ["morning"]

@@ -9,7 +9,8 @@ from asr_service.errors import AsrError, FeatureUnavailable, LanguageUnavailable
 from asr_service.grpc_api import convert
 from asr_service.languages import ENGLISH, LANGUAGES
 from asr_service.pb.asr.v1 import audio_pb2, transcript_pb2
-from asr_service.request import Hypothesis, RecognitionOptions, SegmentResult, Speech, Word
+from asr_service.request import Hypothesis, Quality, RecognitionOptions, SegmentResult, Speech, TokenUse, Word
+from asr_service.transcriber.job import Completed
 
 ABLE = EngineInfo("able", "able-1", "cpu", LANGUAGES, frozenset(Feature), "us")
 PLAIN = replace(ABLE, name="plain", languages=(ENGLISH,), features=frozenset())
@@ -83,6 +84,23 @@ def test_what_the_engine_cannot_use_is_a_warning_each() -> None:
     assert not convert.read_config(config(**EVERYTHING), ABLE).warnings
 
 
+def test_candidates_beyond_the_engine_are_left_out() -> None:
+    bilingual = replace(ABLE, languages=LANGUAGES[:2])
+    wanted = convert.read_config(config(candidate_languages=["de", "en", "zh"]), bilingual)
+
+    assert [language.code for language in wanted.options.candidate_languages] == ["en", "zh"]
+
+
+def test_phrases_to_avoid_are_a_warning_where_only_others_can_be_used() -> None:
+    preferring = replace(ABLE, features=frozenset(Feature) - {Feature.NEGATIVE_PHRASES})
+    avoid = config(phrases=[{"text": "Envoy"}, {"text": "envoi", "weight": -1}])
+
+    assert [w.field for w in convert.read_config(avoid, preferring).warnings] == ["config.phrases.weight"]
+    assert [w.field for w in convert.read_config(avoid, PLAIN).warnings] == ["config.phrases"]
+    assert not convert.read_config(avoid, ABLE).warnings
+    assert not convert.read_config(config(phrases=[{"text": "Envoy"}]), preferring).warnings
+
+
 def test_strict_turns_warnings_into_a_failure() -> None:
     with pytest.raises(FeatureUnavailable, match=r"config.context has no effect.*\(strict\)"):
         convert.read_config(config(context="x", strict=True), PLAIN)
@@ -127,3 +145,22 @@ def test_words_and_confidence_are_sent_only_when_asked_for() -> None:
     assert not plain.HasField("speech_probability")
     assert plain.quality_flags == [transcript_pb2.QUALITY_FLAG_CUT_IN_SPEECH]
     assert full.words[0].confidence == pytest.approx(0.9)
+
+
+def test_every_quality_has_its_flag() -> None:
+    speech = Speech(np.zeros(16000, np.float32), start_ms=0)
+    result = SegmentResult(0, speech, Hypothesis("hello", ENGLISH, flags=frozenset(Quality)))
+
+    names = [
+        transcript_pb2.QualityFlag.Name(flag) for flag in convert.segment_message(result, RecognitionOptions()).quality_flags
+    ]
+    assert sorted(names) == sorted(f"QUALITY_FLAG_{quality.name}" for quality in Quality)
+
+
+def test_tokens_are_told_where_they_are_counted() -> None:
+    completed = Completed("a", ENGLISH, 1000, 900, 1, 1, tokens=TokenUse(audio=13, prompt=9, output=0))
+
+    usage = convert.usage_message(completed)
+    assert (usage.input_audio_tokens, usage.input_text_tokens, usage.output_tokens) == (13, 9, 0)
+    assert usage.HasField("output_tokens")
+    assert not convert.usage_message(replace(completed, tokens=None)).HasField("output_tokens")

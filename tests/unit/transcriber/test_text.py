@@ -1,27 +1,8 @@
-import pytest
-
 from asr_service.languages import ENGLISH, LANGUAGES
-from asr_service.transcriber.text import Said, join_texts, main_language
+from asr_service.request import TokenUse
+from asr_service.transcriber.text import Said, main_language, total_tokens
 
 CHINESE = LANGUAGES[0]
-
-
-@pytest.mark.parametrize(
-    ("pieces", "joined"),
-    [
-        (["hello there", "general"], "hello there general"),
-        (["你好", "世界"], "你好世界"),
-        (["你好。", "世界"], "你好。世界"),
-        (["これは", "ペン"], "これはペン"),
-        (["สวัสดี", "ครับ"], "สวัสดีครับ"),
-        (["안녕하세요", "여러분"], "안녕하세요 여러분"),
-        (["I said", "你好"], "I said你好"),
-        ([" a ", "", "  ", "b"], "a b"),
-        ([], ""),
-    ],
-)
-def test_pieces_join_as_their_script_is_written(pieces: list[str], joined: str) -> None:
-    assert join_texts(pieces) == joined
 
 
 def test_the_main_language_is_the_one_most_spoken() -> None:
@@ -29,3 +10,11 @@ def test_the_main_language_is_the_one_most_spoken() -> None:
 
     assert main_language(said) == ENGLISH
     assert main_language([Said("", None, 100)]) is None
+
+
+def test_tokens_are_summed_where_they_are_counted() -> None:
+    said = [Said("a", None, 1, tokens=TokenUse(1, 2, 3)), Said("b", None, 1, tokens=TokenUse(10, 20, 30))]
+
+    assert total_tokens(said) == TokenUse(11, 22, 33)
+    assert total_tokens([Said("a", None, 1)]) is None
+    assert total_tokens([]) is None

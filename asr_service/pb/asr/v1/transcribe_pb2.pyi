@@ -155,18 +155,19 @@ Global___TranscribeUploadRequest: _TypeAlias = TranscribeUploadRequest  # noqa: 
 
 @_typing.final
 class TranscribeUploadResponse(_message.Message):
-    """One event of an upload. Order: `started`, then `progress`, `segment` and `warning` in any mixture, then exactly one of
-    `completed` (the RPC ends with OK) and `error` (it ends with the same status).
+    """One event of an upload. Order: `started`, then `progress`, `partial`, `segment` and `warning` in any mixture, then exactly one
+    of `completed` (the RPC ends with OK) and `error` (it ends with the same status).
 
     A whole upload, ten seconds of 16-bit PCM at 16 kHz with speech in it twice:
 
        #  client                                      server
        1  config {language "en"}, format {PCM_S16LE,
           16000}, audio 0 to 4 s                      seq 0  started {effective config, engine}
-       2  audio 4 to 8 s                              seq 1  segment 0 {"good morning", 0.4 to 1.9 s}
-       3  audio 8 to 10 s                             seq 2  segment 1 {"how are you", 8.1 to 9.6 s}
-       4  (end of the client's stream)                seq 3  progress {processed 9.6 s of 10 s}
-       5                                              seq 4  completed {"good morning how are you"}; status OK
+       2                                              seq 1  partial 0 {"good"}
+       3  audio 4 to 8 s                              seq 2  segment 0 {"good morning", 0.4 to 1.9 s}
+       4  audio 8 to 10 s                             seq 3  segment 1 {"how are you", 8.1 to 9.6 s}
+       5  (end of the client's stream)                seq 4  progress {processed 9.6 s of 10 s}
+       6                                              seq 5  completed {"good morning how are you"}; status OK
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -220,7 +221,9 @@ class TranscribeUploadResponse(_message.Message):
 
     @_builtins.property
     def partial(self) -> Global___SegmentPartial:
-        """The text of the open segment so far, from engines that have it; replaces the previous partial of the same index."""
+        """The text so far of the first segment that is not decided, from engines that have it; at most ten a second, fewer for a
+        slow reader. Replaces the previous partial and is replaced by the segment, which may differ from it in every word.
+        """
 
     def __init__(
         self,

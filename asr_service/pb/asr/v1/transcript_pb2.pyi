@@ -29,11 +29,11 @@ class _QualityFlagEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QualityFl
     QUALITY_FLAG_UNSPECIFIED: _QualityFlag.ValueType  # 0
     """Never sent."""
     QUALITY_FLAG_REPETITION_RECOVERED: _QualityFlag.ValueType  # 1
-    """A runaway repetition was detected and decoding recovered from it."""
+    """A runaway repetition was detected, and the audio was recognised again in pieces. Repetitions in honest speech are kept."""
     QUALITY_FLAG_CONTEXT_LEAK_REMOVED: _QualityFlag.ValueType  # 2
     """The context came back as if it had been said and was removed."""
     QUALITY_FLAG_TRUNCATED: _QualityFlag.ValueType  # 3
-    """The text ends early: the token budget or the deadline was reached."""
+    """The text ends early: the server's limit of tokens was reached, or a runaway repetition was cut short."""
     QUALITY_FLAG_CLIPPED: _QualityFlag.ValueType  # 4
     """The samples are clipped (at or above full scale for a noticeable part)."""
     QUALITY_FLAG_CUT_IN_SPEECH: _QualityFlag.ValueType  # 5
@@ -45,11 +45,11 @@ class QualityFlag(_QualityFlag, metaclass=_QualityFlagEnumTypeWrapper):
 QUALITY_FLAG_UNSPECIFIED: QualityFlag.ValueType  # 0
 """Never sent."""
 QUALITY_FLAG_REPETITION_RECOVERED: QualityFlag.ValueType  # 1
-"""A runaway repetition was detected and decoding recovered from it."""
+"""A runaway repetition was detected, and the audio was recognised again in pieces. Repetitions in honest speech are kept."""
 QUALITY_FLAG_CONTEXT_LEAK_REMOVED: QualityFlag.ValueType  # 2
 """The context came back as if it had been said and was removed."""
 QUALITY_FLAG_TRUNCATED: QualityFlag.ValueType  # 3
-"""The text ends early: the token budget or the deadline was reached."""
+"""The text ends early: the server's limit of tokens was reached, or a runaway repetition was cut short."""
 QUALITY_FLAG_CLIPPED: QualityFlag.ValueType  # 4
 """The samples are clipped (at or above full scale for a noticeable part)."""
 QUALITY_FLAG_CUT_IN_SPEECH: QualityFlag.ValueType  # 5
