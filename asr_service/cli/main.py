@@ -44,6 +44,13 @@ ApiKey = Annotated[str | None, typer.Option(metavar="KEY", envvar="ASR_API_KEY",
 
 Wait = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long --server may take to be ready.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ModelId = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_ID", help="A name on the hub, such as Qwen/Qwen3-ASR-0.6B (with @REVISION for another one), or a folder."
+    ),
+]
+_MODEL_CODES = f"Exit codes: {exit_codes.MODELS_HELP}"
 
 
 def _show_version(wanted: bool) -> None:
@@ -123,11 +130,40 @@ def transcribe(
 
 
 @models.command("list")
-def models_list(as_json: AsJson = False, server: Server = None, api_key: ApiKey = None, wait: Wait = 10.0) -> None:
+def models_list(
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="List the checkpoints in this machine's Hugging Face cache instead."),
+    ] = False,
+    as_json: AsJson = False,
+    server: Server = None,
+    api_key: ApiKey = None,
+    wait: Wait = 10.0,
+) -> None:
     """List the models that can be used now, the default first."""
+    if local:
+        from asr_service.cli.models import show_local_models
+
+        raise typer.Exit(show_local_models(as_json=as_json))
     from asr_service.cli.info import show_models
 
     _finish(show_models(server, api_key, as_json, wait))
+
+
+@models.command("pull", epilog=_MODEL_CODES)
+def models_pull(model_id: ModelId) -> None:
+    """Download a model from the Hugging Face hub, check it, and print its folder. What is there already is kept."""
+    from asr_service.cli.models import pull_model
+
+    raise typer.Exit(pull_model(model_id))
+
+
+@models.command("verify", epilog=_MODEL_CODES)
+def models_verify(model_id: ModelId) -> None:
+    """Check a model on this machine: its configuration, and name, shape and size of everything in it. Prints its folder."""
+    from asr_service.cli.models import verify_model
+
+    raise typer.Exit(verify_model(model_id))
 
 
 @app.command()

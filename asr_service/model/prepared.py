@@ -1,0 +1,94 @@
+"""One Work as the model reads it, and what the model keeps of it while it is being served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import torch
+
+from asr_service.decoding.reply import Reply
+from asr_service.model.features import Window
+from asr_service.model.prompt import Prompt
+from asr_service.request import Work
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetedReply:
+    """An empty reply and the most tokens that may go into it."""
+
+    reply: Reply
+    max_new_tokens: int
+
+
+MakeReply = Callable[[Work], BudgetedReply]
+"""Called on any thread, once for every attempt at a Work."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedSpeech:
+    """Features, prompt and reply. The audio tokens stand between `prompt.before` and `prompt.after`."""
+
+    windows: tuple[Window, ...]
+    n_audio_tokens: int
+    prompt: Prompt
+    reply: Reply
+    max_new_tokens: int
+    temperature: float
+
+    @property
+    def n_windows(self) -> int:
+        return len(self.windows)
+
+    @property
+    def n_prompt(self) -> int:
+        return len(self.prompt.before) + self.n_audio_tokens + len(self.prompt.after)
+
+    @property
+    def n_known(self) -> int:
+        return self.n_prompt + len(self.reply.ids)
+
+
+class LiveSequence:
+    """A sequence that is open: its known tokens, and its audio embeddings once its windows are encoded.
+
+    The embeddings stay until it is closed, so that it can be fed again without encoding again.
+    """
+
+    def __init__(self, prepared: PreparedSpeech, window_tokens: int, audio_token_id: int) -> None:
+        self.prepared = prepared
+        self._window_tokens = window_tokens
+        self._audio_token_id = audio_token_id
+        self._encoded: list[torch.Tensor | None] = [None] * prepared.n_windows  # each (tokens, hidden)
+
+    def keep(self, window: int, embeddings: torch.Tensor) -> None:
+        self._encoded[window] = embeddings.clone()  # not a view that holds the batch it came in
+
+    def ids(self, start: int, count: int) -> list[int]:
+        """Known tokens start .. start + count - 1; audio tokens have the placeholder's id."""
+        prompt, reply = self.prepared.prompt, self.prepared.reply
+        audio = (self._audio_token_id for _ in range(self.prepared.n_audio_tokens))
+        if start >= self.prepared.n_prompt:
+            offset = start - self.prepared.n_prompt
+            return reply.ids[offset : offset + count]
+        return list(islice(chain(prompt.before, audio, prompt.after, reply.ids), start, start + count))
+
+    def fill_audio(self, rows: torch.Tensor, start: int) -> None:
+        """Puts the embeddings of audio tokens where `rows` (count, hidden), the tokens from `start` on, have placeholders.
+
+        Raises ValueError when a window that is needed has not been encoded.
+        """
+        begin = len(self.prepared.prompt.before)
+        for window, embeddings in enumerate(self._encoded):
+            first = begin + window * self._window_tokens - start  # in rows
+            length = self._n_tokens(window)
+            low, high = max(first, 0), min(first + length, len(rows))
+            if low >= high:
+                continue
+            if embeddings is None:
+                raise ValueError(f"window {window} is fed before it is encoded")
+            rows[low:high] = embeddings[low - first : high - first]
+
+    def _n_tokens(self, window: int) -> int:
+        return min(self._window_tokens, self.prepared.n_audio_tokens - window * self._window_tokens)

@@ -1,0 +1,273 @@
+"""The step model of Qwen3-ASR: weights, key-value cache and open sequences on one device.
+
+    prepare (any thread)     samples -> windows of mel frames; options -> prompt ids; an empty reply
+    run (engine's thread)    encode: windows of all sequences in one batch -> audio embeddings
+                             feed: rows of all sequences in one pass -> cache, and the next token where the last row is known
+
+A step writes embeddings and cache places and nothing else, so it may be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from asr_service.decoding.prompt_context import prompt_context
+from asr_service.engine.protocol import EngineFailed
+from asr_service.engine.step_model import Capacity, Prepared, StepOutOfMemory, Token
+from asr_service.failpoints import Failpoints
+from asr_service.model.checkpoint import Checkpoint
+from asr_service.model.config import ModelConfig
+from asr_service.model.decoder import Rows
+from asr_service.model.device import choose_device, choose_dtype, is_out_of_memory
+from asr_service.model.features import Window, n_tokens, windows_of
+from asr_service.model.kv_cache import KvCache, bytes_per_token
+from asr_service.model.layers import to_device
+from asr_service.model.mel import MelExtractor
+from asr_service.model.network import Network
+from asr_service.model.prepared import LiveSequence, MakeReply, PreparedSpeech
+from asr_service.model.prompt import PromptBuilder
+from asr_service.model.sampling import Rule, choose, draw_seed
+from asr_service.model.tokenizer import Tokenizer
+from asr_service.request import Work
+from asr_service.scheduler.plan import EncodeItem, FeedItem, StepPlan
+
+BindReplies = Callable[[Tokenizer, ModelConfig], MakeReply]
+"""Called once per load: how replies are made with this checkpoint's tokens."""
+
+
+@dataclass(slots=True)
+class WorkCounters:
+    """What the model has computed since it was made. The same work always costs the same, whatever the clock says."""
+
+    steps: int = 0
+    encoder_windows: int = 0
+    conv_chunks: int = 0
+    prefill_tokens: int = 0  # rows of a prompt, or of a reply that is fed again
+    decode_rows: int = 0  # single rows that gave the next token
+    heads: int = 0  # rows for which the vocabulary was scored
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reader:
+    """What `prepare` needs. It is small, and stays when the model is unloaded."""
+
+    config: ModelConfig
+    mel: MelExtractor
+    prompts: PromptBuilder
+    make_reply: MakeReply
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    """All that stands between `load` and `unload`."""
+
+    config: ModelConfig
+    device: torch.device
+    reader: _Reader
+    network: Network
+    cache: KvCache
+
+
+class ModelRunner:
+    """The StepModel over a checkpoint folder.
+
+    `device`: "cpu", "cuda" or "cuda:N". `dtype`: "float32", "bfloat16", "float16", or "auto" for bfloat16 on a GPU and float32
+    elsewhere. `kv_bytes`: size of the key-value cache. `threads`: torch's, within one operation; None for its own choice.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str,
+        dtype: str,
+        kv_bytes: int,
+        bind_replies: BindReplies,
+        threads: int | None = None,
+        failpoints: Failpoints | None = None,
+    ) -> None:
+        self._folder = folder
+        self._device_name = device
+        self._dtype_name = dtype
+        self._kv_bytes = kv_bytes
+        self._bind_replies = bind_replies
+        self._threads = threads
+        self._failpoints = failpoints or Failpoints()
+        self._counters = WorkCounters()
+        self._reader: _Reader | None = None  # of the last load
+        self._state: _Loaded | None = None
+        self._open: dict[int, LiveSequence] = {}
+
+    @property
+    def counters(self) -> WorkCounters:
+        """A copy, as of now."""
+        return replace(self._counters)
+
+    # Life
+
+    def load(self) -> Capacity:
+        """See StepModel."""
+        self._failpoints.hit("model.load")
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        try:
+            with torch.inference_mode():
+                self._state = self._read()
+                self._warm_up(self._state)
+        except RuntimeError as error:
+            self._state = None
+            raise EngineFailed(self._why_not(error)) from error
+        self._reader = self._state.reader
+        return Capacity(self._state.cache.n_tokens)
+
+    def unload(self) -> None:
+        """See StepModel."""
+        self._open.clear()
+        if self._state is not None and self._state.device.type == "cuda":
+            self._state = None
+            torch.cuda.empty_cache()
+        self._state = None
+
+    def _read(self) -> _Loaded:
+        device = choose_device(self._device_name)
+        dtype = choose_dtype(self._dtype_name, device)
+        checkpoint = Checkpoint.open(self._folder)
+        config = checkpoint.config
+        kv_tokens = self._kv_bytes // bytes_per_token(config.text, dtype)
+        if kv_tokens < (smallest := 2 * config.audio.window_tokens):
+            raise EngineFailed(
+                f"a key-value cache of {self._kv_bytes} bytes holds {kv_tokens} tokens; this model needs "
+                f"{smallest * bytes_per_token(config.text, dtype)} bytes for {smallest} at the least"
+            )
+        tokenizer = Tokenizer.open(self._folder)
+        return _Loaded(
+            config=config,
+            device=device,
+            reader=_Reader(
+                config=config,
+                mel=MelExtractor(config.audio.n_mels),
+                prompts=PromptBuilder(tokenizer),
+                make_reply=self._bind_replies(tokenizer, config),
+            ),
+            network=Network.build(config, checkpoint.tensors(dtype, device), device, dtype),
+            cache=KvCache(config.text, kv_tokens, dtype, device),
+        )
+
+    def _warm_up(self, loaded: _Loaded) -> None:
+        """Every kind of operation once, on silence."""
+        audio = loaded.config.audio
+        silence = Window(torch.zeros(audio.n_mels, audio.chunk_frames), fills_chunk=True)
+        tokens = loaded.network.encoder.encode([silence])[0]
+        decoder = loaded.network.decoder
+        for start, x in ((0, tokens), (len(tokens), decoder.embed(torch.zeros(1, dtype=torch.int64, device=loaded.device)))):
+            x = decoder.run(x, Rows.of([(start, len(x), 0)], loaded.device), loaded.cache)
+            choose(decoder.logits(x[-1:]), [Rule()])
+
+    def _why_not(self, error: RuntimeError) -> str:
+        if is_out_of_memory(error):
+            return f"{self._device_name} has no memory for {self._folder} and {self._kv_bytes} bytes of cache: {error}"
+        return f"{self._folder} does not run on {self._device_name} as {self._dtype_name}: {error}"
+
+    # Requests
+
+    def prepare(self, work: Work) -> Prepared:
+        """See StepModel."""
+        if (reader := self._reader) is None:
+            raise RuntimeError("the model was never loaded")
+        with torch.inference_mode():
+            windows = windows_of(work.speech.samples, reader.mel, reader.config.audio)
+        n_audio = sum(n_tokens(window.n_frames, reader.config.audio) for window in windows)
+        language = work.options.language
+        prompt = reader.prompts.build(prompt_context(work.options), language.name if language else None)
+        budgeted = reader.make_reply(work)
+        prompt.check_fits(n_audio, budgeted.max_new_tokens, reader.config.text.max_positions)
+        return PreparedSpeech(
+            windows=windows,
+            n_audio_tokens=n_audio,
+            prompt=prompt,
+            reply=budgeted.reply,
+            max_new_tokens=budgeted.max_new_tokens,
+            temperature=work.options.temperature,
+        )
+
+    def open(self, uid: int, prepared: Prepared) -> None:
+        """See StepModel."""
+        if not isinstance(prepared, PreparedSpeech):
+            raise TypeError(f"prepared by another model: {type(prepared).__name__}")
+        config = self._loaded().config
+        self._open[uid] = LiveSequence(prepared, config.audio.window_tokens, config.audio_token_id)
+
+    def close(self, uid: int) -> None:
+        """See StepModel."""
+        self._open.pop(uid, None)
+
+    # Steps
+
+    def run(self, plan: StepPlan) -> Mapping[int, Token]:
+        """See StepModel."""
+        self._failpoints.hit("model.step")
+        loaded = self._loaded()
+        try:
+            with torch.inference_mode():
+                self._encode(loaded, plan.encode)
+                tokens = self._feed(loaded, plan.feed)
+            self._counters.steps += 1
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        else:
+            return tokens
+        # Out of the handler, so that the error's frames no longer hold the tensors of the step.
+        if loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise StepOutOfMemory(reason)
+
+    def _encode(self, loaded: _Loaded, items: tuple[EncodeItem, ...]) -> None:
+        wanted = [(self._open[item.uid], index) for item in items for index in range(item.first, item.first + item.count)]
+        if not wanted:
+            return
+        windows = [sequence.prepared.windows[index] for sequence, index in wanted]
+        for (sequence, index), embeddings in zip(wanted, loaded.network.encoder.encode(windows), strict=True):
+            sequence.keep(index, embeddings)
+        self._counters.encoder_windows += len(windows)
+        self._counters.conv_chunks += sum(-(-window.n_frames // loaded.config.audio.chunk_frames) for window in windows)
+
+    def _feed(self, loaded: _Loaded, items: tuple[FeedItem, ...]) -> dict[int, Token]:
+        if not items:
+            return {}
+        decoder = loaded.network.decoder
+        rows = Rows.of([(item.start, item.count, item.extent.start) for item in items], loaded.device)
+        ids = [id_ for item in items for id_ in self._open[item.uid].ids(item.start, item.count)]
+        x = decoder.embed(to_device(torch.tensor(ids), loaded.device))
+        for item, span in zip(items, rows.spans, strict=True):
+            self._open[item.uid].fill_audio(x[span.first : span.end], item.start)
+        x = decoder.run(x, rows, loaded.cache)
+        self._count(items)
+        yielding = [(item, span.end - 1) for item, span in zip(items, rows.spans, strict=True) if item.yields]
+        if not yielding:
+            return {}
+        last = to_device(torch.tensor([row for _, row in yielding]), loaded.device)
+        logits = decoder.logits(x[last])
+        tokens = choose(logits, [self._rule(item) for item, _ in yielding])
+        return {item.uid: token for (item, _), token in zip(yielding, tokens, strict=True)}
+
+    def _rule(self, item: FeedItem) -> Rule:
+        prepared = self._open[item.uid].prepared
+        seed = draw_seed(item.uid, item.start + item.count)
+        return Rule(prepared.reply.allowed(), prepared.temperature, seed)
+
+    def _count(self, items: tuple[FeedItem, ...]) -> None:
+        self._counters.heads += sum(item.yields for item in items)
+        decoding = sum(item.yields and item.count == 1 for item in items)
+        self._counters.decode_rows += decoding
+        self._counters.prefill_tokens += sum(item.count for item in items) - decoding
+
+    def _loaded(self) -> _Loaded:
+        if self._state is None:
+            raise RuntimeError("the model is not loaded")
+        return self._state
