@@ -26,6 +26,7 @@ from asr_service.hosts import host_port
 from asr_service.loop_lag import watch_loop_lag
 from asr_service.metrics import Metrics
 from asr_service.scheduler.admission import Admission
+from asr_service.transcriber.listener import StretchCaps
 from asr_service.transcriber.transcriber import Transcriber
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,17 @@ async def serving(
         pool = DecodePool(
             _limits(settings), max_workers=settings.effective_decode_workers, metrics=metrics, failpoints=settings.failpoints
         )
-        engine = (make_engine or _choose_engine)(settings, metrics)
+        # In a thread: a model may have to be downloaded first, and signals have to be heard meanwhile.
+        engine = await asyncio.to_thread(make_engine or choose_engine, settings, metrics)
         service = Service(
             settings=settings,
             engine=engine,
-            transcriber=Transcriber(pool, vad, engine, metrics, executor),
-            admission=Admission(max_requests=settings.max_requests, max_bytes=settings.max_inline_bytes_total),
+            transcriber=Transcriber(pool, vad, engine, metrics, executor, caps=_caps(settings)),
+            admission=Admission(
+                max_requests=settings.max_requests,
+                max_bytes=settings.max_inline_bytes_total,
+                max_wait_s=settings.max_expected_wait,
+            ),
             start_time=now_message(),
         )
         server = AsrServer(settings, service, metrics)
@@ -115,16 +121,8 @@ async def serve_forever(settings: Settings) -> None:
         await stopped.wait()
 
 
-def _choose_engine(settings: Settings, metrics: Metrics) -> Engine:
-    return choose_engine(
-        settings.engine,
-        model_id=settings.model_id,
-        slots=settings.effective_slots,
-        queue_capacity=settings.max_queued_segments,
-        idle_timeout_s=settings.idle_timeout,
-        metrics=metrics,
-        failpoints=settings.failpoints,
-    )
+def _caps(settings: Settings) -> StretchCaps:
+    return StretchCaps(round(settings.segment_soft_seconds * 1000), round(settings.segment_hard_seconds * 1000))
 
 
 def _limits(settings: Settings) -> AudioLimits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
@@ -12,31 +13,34 @@ from asr_service.environment import EnvironmentSettings, Refusal
 from asr_service.failpoints import Failpoints
 from asr_service.hosts import is_loopback
 
-_ENGINE = "the Qwen3-ASR engine is not part of this version"
 _MIB = 1024 * 1024
+_QUANTISED = "quantised weights are not part of this version"
+_TWO_MODELS = "two models in one service are not part of this version"
+_ENCODER = "an encoder from another file is not part of this version"
+_PROCESS = "a supervised engine process is not part of this version"
 
 REFUSALS = (
-    Refusal("DTYPE", ("auto", "float32"), f"{_ENGINE}; the embedded engine computes in float32"),
-    Refusal("MAX_INFERENCE_BATCH_SIZE", ("1",), _ENGINE),
-    Refusal("MAX_NEW_TOKENS", ("0",), _ENGINE),
-    Refusal("QUANTIZE", (), _ENGINE),
-    Refusal("DUAL_MODEL", ("false", "0"), _ENGINE),
-    Refusal("FAST_MODEL_ID", (), _ENGINE),
-    Refusal("USE_CUDA_GRAPHS", ("false", "0"), _ENGINE),
-    Refusal("USE_SPECULATIVE", ("false", "0"), _ENGINE),
+    Refusal("QUANTIZE", (), _QUANTISED),
+    Refusal("DUAL_MODEL", ("false", "0"), _TWO_MODELS),
+    Refusal("FAST_MODEL_ID", (), _TWO_MODELS),
+    Refusal("USE_CUDA_GRAPHS", ("false", "0"), "captured CUDA graphs are not part of this version"),
+    Refusal("USE_SPECULATIVE", ("false", "0"), "speculative decoding is not part of this version"),
     Refusal("USE_VLLM", ("false", "0"), "the vLLM adapter is not part of this version"),
-    Refusal("USE_CAUSAL_ENCODER", ("false", "0"), _ENGINE),
-    Refusal("ONNX_ENCODER_PATH", (), _ENGINE),
-    Refusal("TRT_ENCODER_PATH", (), _ENGINE),
+    Refusal("USE_CAUSAL_ENCODER", ("false", "0"), "a causal encoder is not part of this version"),
+    Refusal("ONNX_ENCODER_PATH", (), _ENCODER),
+    Refusal("TRT_ENCODER_PATH", (), _ENCODER),
     Refusal("FORCED_ALIGNER_ID", (), "the forced aligner is not part of this version"),
-    Refusal("GATEWAY_MODE", ("false", "0"), "a supervised engine process is not part of this version"),
-    Refusal("WORKER_MODE", ("thread",), "a supervised engine process is not part of this version"),
-    Refusal("WORKER_HOST", (), "a supervised engine process is not part of this version"),
-    Refusal("WORKER_PORT", (), "a supervised engine process is not part of this version"),
+    Refusal("GATEWAY_MODE", ("false", "0"), _PROCESS),
+    Refusal("WORKER_MODE", ("thread",), _PROCESS),
+    Refusal("WORKER_HOST", (), _PROCESS),
+    Refusal("WORKER_PORT", (), _PROCESS),
     Refusal("NUMA_NODE", ("-1",), "pinning to a NUMA node is not part of this version"),
     Refusal("USE_GRANIAN", ("false", "0"), "HTTP is served by aiohttp"),
-    Refusal("GPU_MEMORY_FRACTION", (), _ENGINE),
+    Refusal("GPU_MEMORY_FRACTION", (), "a share of the GPU's memory is not part of this version; KV_CACHE_MIB sizes the cache"),
 )
+
+DEFAULT_MODEL_ID = "Qwen/Qwen3-ASR-0.6B"
+"""The checkpoint of ENGINE=qwen3 and reference where MODEL_ID is empty, and the one that ENGINE=auto looks for."""
 
 
 class Settings(EnvironmentSettings):
@@ -55,14 +59,54 @@ class Settings(EnvironmentSettings):
     )
     allow_unauthenticated: bool = Field(False, description="Listen beyond loopback without keys, on your own responsibility")
 
-    engine: Literal["auto", "pocketsphinx", "fake", "qwen3", "vllm", "reference"] = Field(
-        "auto", description="Which recogniser: auto, pocketsphinx (embedded, English) or fake (tests)"
+    engine: Literal["auto", "qwen3", "reference", "pocketsphinx", "fake", "vllm"] = Field(
+        "auto",
+        description="Which recogniser: qwen3 (Qwen3-ASR), reference (the stock qwen-asr package, to compare with), "
+        "pocketsphinx (embedded, English), fake (tests), or auto: qwen3 where it is installed and its weights are on disk, "
+        "else pocketsphinx",
     )
     model_id: str = Field(
-        "", validation_alias=AliasChoices("model_id", "model_name"), description="Model to load; empty: the engine's default"
+        "",
+        validation_alias=AliasChoices("model_id", "model_name"),
+        description="Model to load. For qwen3 and reference: a folder with a checkpoint, or a name on the Hugging Face hub; "
+        f"empty: {DEFAULT_MODEL_ID}",
     )
-    device: str = Field("auto", description="Where the engine computes: auto or cpu")
-    engine_slots: int = Field(0, ge=0, le=256, description="Segments recognised at once; 0: one per CPU core")
+    device: str = Field(
+        "auto", description="Where qwen3 and reference compute: auto (CUDA if there is one), cpu, cuda or cuda:N"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="What qwen3 and reference compute in: float32, bfloat16, float16, or auto: bfloat16 on CUDA, else float32",
+    )
+    max_inference_batch_size: int = Field(
+        0, ge=0, le=1024, description="Segments that qwen3 recognises at once; 0: 32 on CUDA, 8 on a CPU"
+    )
+    max_new_tokens: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="Most tokens of one segment's text, for qwen3 and reference; 0: from the segment's length",
+    )
+    kv_cache_mib: int = Field(
+        0, ge=0, le=1_048_576, description="MiB of qwen3's attention cache, for all segments together; 0: by device"
+    )
+    step_tokens: int = Field(
+        0,
+        ge=0,
+        le=1_048_576,
+        description="Prompt tokens that qwen3 reads in one step, which live speech waits for; 0: 2048 on CUDA, 256 on a CPU",
+    )
+    encode_windows: int = Field(
+        0, ge=0, le=1024, description="Windows of 8 s of audio that qwen3 encodes in one step; 0: 32 on CUDA, 2 on a CPU"
+    )
+    torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of qwen3 and reference; 0: one per CPU core")
+    engine_slots: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Processes of pocketsphinx or reference, each with one segment at a time; 0: one per CPU "
+        "core, and one for reference",
+    )
     idle_timeout: float = Field(
         0.0, ge=0, description="Seconds without work after which the engine gives its memory back; 0: never"
     )
@@ -72,6 +116,19 @@ class Settings(EnvironmentSettings):
         128, ge=1, le=100_000, description="Requests inside the server at once; more are refused with a retry hint"
     )
     max_queued_segments: int = Field(1024, ge=1, le=1_000_000, description="Segments waiting for the engine at once")
+    max_expected_wait: float = Field(
+        60.0,
+        ge=0,
+        le=86400,
+        description="Seconds of probable wait for the recogniser from which new requests are refused with a retry hint; "
+        "0: no limit",
+    )
+    segment_soft_seconds: float = Field(
+        30.0, ge=1, le=1200, description="Length in seconds from which a stretch of speech is cut at its next short pause"
+    )
+    segment_hard_seconds: float = Field(
+        60.0, ge=10, le=1200, description="Length in seconds at which a stretch of speech is cut even without a pause"
+    )
     max_inline_bytes: int = Field(32 * _MIB, ge=1024, le=1024 * _MIB, description="Audio bytes in one unary message")
     max_inline_bytes_total: int = Field(
         512 * _MIB, ge=1024, description="Audio bytes of all unary messages inside the server at once"
@@ -101,7 +158,7 @@ class Settings(EnvironmentSettings):
     def _split_keys(cls, value: object) -> object:
         return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
 
-    @field_validator("log_level", "engine", "device", mode="before")
+    @field_validator("log_level", "engine", "device", "dtype", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -118,8 +175,8 @@ class Settings(EnvironmentSettings):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        if value not in ("auto", "cpu"):
-            raise ValueError(f"{_ENGINE}, and only it uses a GPU; expected auto or cpu")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
+            raise ValueError("expected auto, cpu, cuda or cuda:N")
         return value
 
     @model_validator(mode="after")
@@ -127,6 +184,11 @@ class Settings(EnvironmentSettings):
         if self.max_inline_bytes > self.max_inline_bytes_total:
             total = self.max_inline_bytes_total
             raise ValueError(f"MAX_INLINE_BYTES={self.max_inline_bytes}: expected at most MAX_INLINE_BYTES_TOTAL={total}")
+        if self.segment_soft_seconds >= self.segment_hard_seconds:
+            hard = self.segment_hard_seconds
+            raise ValueError(
+                f"SEGMENT_SOFT_SECONDS={self.segment_soft_seconds:g}: expected less than SEGMENT_HARD_SECONDS={hard:g}"
+            )
         if not self.is_loopback and not self.api_keys and not self.allow_unauthenticated:
             raise ValueError(
                 f"HOST={self.host!r}: listening beyond loopback needs API_KEYS, or ALLOW_UNAUTHENTICATED=true to do without"
@@ -136,10 +198,6 @@ class Settings(EnvironmentSettings):
     @property
     def is_loopback(self) -> bool:
         return is_loopback(self.host)
-
-    @property
-    def effective_slots(self) -> int:
-        return self.engine_slots or cpu_count()
 
     @property
     def effective_decode_workers(self) -> int:

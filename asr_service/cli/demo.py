@@ -1,4 +1,5 @@
-"""`asr demo`: everything on free ports, one recording three ways, and whether each way got it right."""
+"""`asr demo`: everything on free ports, one recording three ways, and whether each way got it right; then, where it is
+installed, the Qwen3-ASR engine beside the embedded one."""
 
 from __future__ import annotations
 
@@ -15,12 +16,22 @@ import aiohttp
 from asr_service.cli import exit_codes
 from asr_service.cli.calls import find_sample
 from asr_service.cli.children import ChildDied, NotReady, Ports, Stack, first_of, free_port, running_stack
+from asr_service.cli.demo_qwen3 import find_qwen3_demo, over_qwen3
 from asr_service.cli.up import stop_signals
 from asr_service.client import AsrClient, AsrClientError
 
 HOST = "127.0.0.1"
 CALL_S = 120.0
-OURS = {"ENGINE": "pocketsphinx", "HOST": HOST, "API_KEYS": "", "MODEL_ID": "", "MODEL_NAME": "", "LOG_LEVEL": "warning"}
+OURS = {
+    "ENGINE": "pocketsphinx",
+    "HOST": HOST,
+    "API_KEYS": "",
+    "MODEL_ID": "",
+    "MODEL_NAME": "",
+    "DEVICE": "",
+    "DTYPE": "",
+    "LOG_LEVEL": "warning",
+}
 
 
 class WrongAnswer(Exception):
@@ -40,15 +51,19 @@ async def run_demo(sample: Path | None) -> int:
     ports = Ports(free_port(), free_port(), free_port())
     with stop_signals() as (stopped, hurried):
         async with running_stack(ports, {**os.environ, **OURS}, HOST, drain_s=10.0, hurried=hurried) as stack:
-            return await first_of(_interrupted(stopped), _compare(stack, sample, text.read_text().strip()))
+            return await first_of(_interrupted(stopped), _show(stack, sample, text.read_text().strip()))
 
 
-async def _compare(stack: Stack, sample: Path, expected: str) -> int:
+async def _show(stack: Stack, sample: Path, expected: str) -> int:
     try:
         await stack.wait_ready(HOST)
     except (ChildDied, NotReady) as error:
         sys.stderr.write(f"asr demo: {error}\n")
         return exit_codes.FAILED
+    return max(await _compare(stack, sample, expected), await _show_qwen3(stack))
+
+
+async def _compare(stack: Stack, sample: Path, expected: str) -> int:
     _say("expected", expected)
     code = exit_codes.OK
     ways: dict[str, Callable[[Ports, Path], Awaitable[str]]] = {"gRPC": over_grpc, "HTTP": over_http, "asr": over_command}
@@ -65,6 +80,24 @@ async def _compare(stack: Stack, sample: Path, expected: str) -> int:
         code = code if is_right else exit_codes.FAILED
     _say("result", "all three are right" if code == exit_codes.OK else "not right")
     return code
+
+
+async def _show_qwen3(stack: Stack) -> int:
+    demo = find_qwen3_demo()
+    if isinstance(demo, str):
+        _say("qwen3", demo)
+        return exit_codes.OK
+    _say("expected", f"{demo.text}   (a synthetic clip, {demo.clip.name})")
+    try:
+        async with asyncio.timeout(2 * CALL_S):
+            _say("embedded", await over_grpc(stack.ports, demo.clip))
+            code, text = await over_qwen3(demo, {**os.environ, **OURS})
+    except (AsrClientError, TimeoutError) as error:
+        _say("qwen3", f"failed: {error or type(error).__name__}")
+        return exit_codes.FAILED
+    is_right = code == 0 and spoken(text) == spoken(demo.text)
+    _say("qwen3", text if is_right else f"{text or f'failed with exit code {code}'}   <- not what is said")
+    return exit_codes.OK if is_right else exit_codes.FAILED
 
 
 async def over_grpc(ports: Ports, sample: Path) -> str:

@@ -1,7 +1,10 @@
 """Which engine serves, and why.
 
-A value of ENGINE is a row of the table below. An engine that has a name but is not part of this version is listed too, so that
-asking for it is answered with that and not with "unknown".
+ENGINE names one, or is `auto`: the Qwen3-ASR engine where it is installed and its weights are on disk, else the embedded one.
+`auto` never downloads anything, and where MODEL_ID asks for a model it never gives another. An engine that has a name but is
+not part of this version is known too, so that asking for it is answered with that and not with "unknown".
+
+No recogniser is imported here; what was chosen is imported when it is built.
 """
 
 from __future__ import annotations
@@ -9,73 +12,127 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from asr_service.config import DEFAULT_MODEL_ID, Settings, cpu_count
 from asr_service.engine.fake import FAKE_INFO, fake_engine
 from asr_service.engine.protocol import Engine, EngineFailed
-from asr_service.engines.pocketsphinx import MODEL_ID, pocketsphinx_engine
+from asr_service.engines import extras, pocketsphinx
+from asr_service.engines.fit import check_fit
+from asr_service.engines.qwen3_settings import Qwen3Settings
 from asr_service.metrics import Metrics
 
-
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    """What the engines are built from."""
-
-    slots: int
-    queue_capacity: int
-    idle_timeout_s: float
-    metrics: Metrics
-    failpoints: str
+_NOT_BUILT = ("vllm",)
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
+class Choice:
+    """An engine, the model it will have, and why it is this one."""
+
+    engine: str
     model_id: str
     reason: str
-    build: Callable[[str, _Needs], Engine]
 
 
-def _pocketsphinx(reason: str, needs: _Needs) -> Engine:
-    return pocketsphinx_engine(
-        reason,
-        slots=needs.slots,
-        queue_capacity=needs.queue_capacity,
-        idle_timeout_s=needs.idle_timeout_s,
-        metrics=needs.metrics,
-        failpoints=needs.failpoints,
-    )
+def choose_engine(settings: Settings, metrics: Metrics) -> Engine:
+    """The engine that the settings ask for, not started.
 
-
-def _fake(_: str, needs: _Needs) -> Engine:
-    return fake_engine(
-        needs.metrics, slots=needs.slots, queue_capacity=needs.queue_capacity, idle_timeout_s=needs.idle_timeout_s
-    )
-
-
-_CHOICES = {
-    "auto": _Choice(MODEL_ID, "ENGINE=auto: the Qwen3-ASR engine is not part of this version; embedded default", _pocketsphinx),
-    "pocketsphinx": _Choice(MODEL_ID, "ENGINE=pocketsphinx", _pocketsphinx),
-    "fake": _Choice(FAKE_INFO.model, FAKE_INFO.reason, _fake),
-}
-_NOT_BUILT = ("qwen3", "vllm", "reference")
-
-
-def choose_engine(
-    requested: str,
-    *,
-    model_id: str,
-    slots: int,
-    queue_capacity: int,
-    idle_timeout_s: float,
-    metrics: Metrics,
-    failpoints: str = "",
-) -> Engine:
-    """The engine for a value of ENGINE, not started. `model_id` "" means the engine's own.
-
-    Raises EngineFailed, naming key, value and what is valid, for an engine or a model that cannot be had.
+    Raises EngineFailed, naming key, value and what to do, for an engine, a model or a setting that cannot be had.
     """
-    choice = _CHOICES.get(requested)
-    if choice is None:
-        why = "not part of this version" if requested in _NOT_BUILT else "unknown"
-        raise EngineFailed(f"ENGINE={requested}: {why}; valid: {', '.join(_CHOICES)}")
-    if model_id not in ("", choice.model_id):
-        raise EngineFailed(f"MODEL_ID={model_id}: ENGINE={requested} does not have it; valid: {choice.model_id}")
-    return choice.build(choice.reason, _Needs(slots, queue_capacity, idle_timeout_s, metrics, failpoints))
+    choice = choose(settings.engine, settings.model_id)
+    check_fit(choice.engine, settings)
+    return _BUILDERS[choice.engine](choice, settings, metrics)
+
+
+def choose(engine: str, model_id: str) -> Choice:
+    """What a value of ENGINE means with one of MODEL_ID ("": none was named). Raises EngineFailed."""
+    if engine == "auto":
+        return _automatic(model_id)
+    if engine not in _BUILDERS:
+        why = "not part of this version" if engine in _NOT_BUILT else "unknown"
+        raise EngineFailed(f"ENGINE={engine}: {why}; valid: {', '.join(('auto', *_BUILDERS))}")
+    own = _OWN_MODELS.get(engine)
+    if own is not None and model_id not in ("", own):
+        raise EngineFailed(f"MODEL_ID={model_id}: ENGINE={engine} does not have it; valid: {own}")
+    return Choice(engine, own or model_id or DEFAULT_MODEL_ID, FAKE_INFO.reason if engine == "fake" else f"ENGINE={engine}")
+
+
+def _automatic(model_id: str) -> Choice:
+    wanted = model_id or DEFAULT_MODEL_ID
+    if model_id == pocketsphinx.MODEL_ID:
+        return Choice("pocketsphinx", model_id, f"ENGINE=auto: MODEL_ID={model_id}")
+    lack = extras.QWEN3.lack() or _lack_of_weights(wanted)
+    if not lack:
+        return Choice("qwen3", wanted, f"ENGINE=auto: {wanted} is on disk")
+    if model_id:
+        raise EngineFailed(f"MODEL_ID={model_id}: {lack}")
+    return Choice("pocketsphinx", pocketsphinx.MODEL_ID, f"ENGINE=auto: {lack}; embedded default")
+
+
+def _lack_of_weights(model_id: str) -> str:
+    """What is missing on this machine and what to do about it; empty where nothing is."""
+    from asr_service.model.hub import locate
+
+    try:
+        locate(model_id)
+    except EngineFailed as error:
+        return str(error)
+    return ""
+
+
+def _qwen3(choice: Choice, settings: Settings, metrics: Metrics) -> Engine:
+    if lack := extras.QWEN3.lack():
+        raise EngineFailed(f"ENGINE=qwen3: {lack}")
+    from asr_service.engines.qwen3 import qwen3_engine
+
+    return qwen3_engine(
+        choice.reason,
+        choice.model_id,
+        settings=Qwen3Settings.of(settings),
+        queue_capacity=settings.max_queued_segments,
+        idle_timeout_s=settings.idle_timeout,
+        metrics=metrics,
+        failpoints=settings.failpoints,
+    )
+
+
+def _pocketsphinx(choice: Choice, settings: Settings, metrics: Metrics) -> Engine:
+    return pocketsphinx.pocketsphinx_engine(
+        choice.reason,
+        slots=settings.engine_slots or cpu_count(),
+        queue_capacity=settings.max_queued_segments,
+        idle_timeout_s=settings.idle_timeout,
+        metrics=metrics,
+        failpoints=settings.failpoints,
+    )
+
+
+def _reference(choice: Choice, settings: Settings, metrics: Metrics) -> Engine:
+    from asr_service.engines.reference import ReferenceSettings, reference_engine
+
+    return reference_engine(
+        choice.reason,
+        choice.model_id,
+        settings=ReferenceSettings.of(settings),
+        slots=settings.engine_slots or 1,
+        queue_capacity=settings.max_queued_segments,
+        idle_timeout_s=settings.idle_timeout,
+        metrics=metrics,
+        failpoints=settings.failpoints,
+    )
+
+
+def _fake(_: Choice, settings: Settings, metrics: Metrics) -> Engine:
+    return fake_engine(
+        metrics,
+        slots=settings.engine_slots or cpu_count(),
+        queue_capacity=settings.max_queued_segments,
+        idle_timeout_s=settings.idle_timeout,
+    )
+
+
+_BUILDERS: dict[str, Callable[[Choice, Settings, Metrics], Engine]] = {
+    "qwen3": _qwen3,
+    "reference": _reference,
+    "pocketsphinx": _pocketsphinx,
+    "fake": _fake,
+}
+_OWN_MODELS = {"pocketsphinx": pocketsphinx.MODEL_ID, "fake": FAKE_INFO.model}

@@ -71,8 +71,48 @@ def test_loopback_needs_no_keys(host: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings.load().is_loopback
 
 
-def test_a_gpu_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "DEVICE='cuda:0'" in complaint(monkeypatch, DEVICE="cuda:0")
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "CUDA:13"])
+def test_a_device_is_a_name_of_torch(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICE", device)
+
+    assert Settings.load().device == device.lower()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "mps", "0"])
+def test_another_device_is_refused_with_what_was_expected(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"DEVICE='{device}': expected auto, cpu, cuda or cuda:N" in complaint(monkeypatch, DEVICE=device)
+
+
+def test_the_precision_is_one_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DTYPE", "BFloat16")
+
+    assert Settings.load().dtype == "bfloat16"
+    assert "DTYPE='int8': Input should be 'auto', 'float32', 'bfloat16' or 'float16'" in complaint(monkeypatch, DTYPE="int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_INFERENCE_BATCH_SIZE", "1025"),
+        ("MAX_INFERENCE_BATCH_SIZE", "-1"),
+        ("MAX_NEW_TOKENS", "-1"),
+        ("KV_CACHE_MIB", "-1"),
+        ("STEP_TOKENS", "many"),
+        ("ENCODE_WINDOWS", "1025"),
+        ("TORCH_THREADS", "-1"),
+        ("SEGMENT_SOFT_SECONDS", "0"),
+        ("SEGMENT_HARD_SECONDS", "9"),
+        ("MAX_EXPECTED_WAIT", "-1"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"{name}={value!r}: " in complaint(monkeypatch, **{name: value})
+
+
+def test_a_stretch_is_cut_softly_before_it_is_cut_hard(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = complaint(monkeypatch, SEGMENT_SOFT_SECONDS="20", SEGMENT_HARD_SECONDS="20")
+
+    assert text == "SEGMENT_SOFT_SECONDS=20: expected less than SEGMENT_HARD_SECONDS=20"
 
 
 def test_an_unknown_failpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from asr_service.engine.protocol import Engine
+from asr_service.engines.pocketsphinx import pocketsphinx_engine
 from asr_service.engines.pocketsphinx_decoder import SphinxDecoder
-from asr_service.engines.select import choose_engine
 from asr_service.languages import ENGLISH
 from asr_service.metrics import Metrics
 from asr_service.request import RecognitionOptions, Samples, Speech, Work
@@ -35,7 +35,7 @@ def read(path: Path) -> Samples:
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    chosen = choose_engine("pocketsphinx", model_id="", slots=1, queue_capacity=8, idle_timeout_s=0.0, metrics=Metrics())
+    chosen = pocketsphinx_engine("a test", slots=1, queue_capacity=8, idle_timeout_s=0.0, metrics=Metrics())
     await chosen.start()
     yield chosen
     await chosen.stop()

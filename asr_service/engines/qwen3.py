@@ -1,0 +1,145 @@
+"""ENGINE=qwen3: a checkpoint, the step model over it, and the engine that schedules its steps, put together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from asr_service.config import cpu_count
+from asr_service.decoding.header import TAG
+from asr_service.decoding.replies import ReplyMaker
+from asr_service.engine.protocol import EngineInfo, Feature
+from asr_service.engine.recognition import recognize
+from asr_service.engine.slot import StartPolicy
+from asr_service.engine.step_engine import StepEngine
+from asr_service.engines.qwen3_settings import Qwen3Settings
+from asr_service.failpoints import Failpoints
+from asr_service.languages import LANGUAGES, Language
+from asr_service.metrics import Metrics
+from asr_service.model.checkpoint import Checkpoint
+from asr_service.model.config import ModelConfig
+from asr_service.model.device import choose_device, choose_dtype
+from asr_service.model.download import download
+from asr_service.model.hub import folder_of, is_on_disk, locate
+from asr_service.model.kv_cache import bytes_per_token
+from asr_service.model.prepared import BudgetedReply, MakeReply
+from asr_service.model.runner import ModelRunner
+from asr_service.model.tokenizer import Tokenizer
+from asr_service.request import Work
+from asr_service.scheduler.steps import StepLimits
+
+_log = logging.getLogger(__name__)
+
+_KV_TOKENS_PER_SEQUENCE = 1024  # half a minute of speech with its prompt and its whole budget, and some context
+_LEAST_KV_TOKENS = 4096  # one minute with the longest context
+_SHARE_OF_HOST = 0.25  # of the machine's memory, at most, for the cache on a CPU
+_SHARE_OF_GPU = 0.85  # of what is free once the weights are there
+
+_FEATURES = frozenset({Feature.CONTEXT, Feature.PHRASES, Feature.TEMPERATURE, Feature.LANGUAGE_DETECTION})
+
+
+def qwen3_engine(
+    reason: str,
+    model_id: str,
+    *,
+    settings: Qwen3Settings,
+    queue_capacity: int,
+    idle_timeout_s: float,
+    metrics: Metrics,
+    failpoints: str = "",
+) -> StepEngine:
+    """The engine over a checkpoint, not started. Blocks while a model that is not on this machine is downloaded.
+
+    Raises EngineFailed when the checkpoint, the device or the number type cannot be had.
+    """
+    folder = _folder(model_id)
+    checkpoint = Checkpoint.open(folder)
+    device = choose_device(_device_name(settings.device))
+    dtype = choose_dtype(settings.dtype, device)
+    limits = _limits(settings, device, queue_capacity)
+    runner = ModelRunner(
+        folder,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        kv_bytes=settings.kv_cache_mib * 2**20 or _kv_bytes(checkpoint, device, dtype, limits.max_sequences),
+        bind_replies=lambda tokenizer, config: _make_reply(tokenizer, config, settings.max_new_tokens),
+        threads=settings.threads or (cpu_count() if device.type == "cpu" else None),
+        failpoints=Failpoints(failpoints),
+    )
+    info = EngineInfo(
+        name="qwen3",
+        model=model_id,
+        device=str(device),
+        languages=_languages(checkpoint.config),
+        features=_FEATURES,
+        owner="Qwen",
+        reason=reason,
+    )
+    return StepEngine(
+        info,
+        runner,
+        limits=limits,
+        idle_timeout_s=idle_timeout_s,
+        metrics=metrics,
+        recognize_work=partial(recognize, max_new_tokens=settings.max_new_tokens),
+        # What fails twice here will not be cured by patience, but gigabytes take their time.
+        policy=StartPolicy(max_failures=2, start_limit_s=600.0, stop_limit_s=30.0),
+    )
+
+
+def _folder(model_id: str) -> Path:
+    if folder_of(model_id) is None and not is_on_disk(model_id):
+        _log.warning("downloading the model; `asr models pull %s` shows progress", model_id)
+        return download(model_id, lambda _, __: None)
+    return locate(model_id)
+
+
+def _device_name(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _limits(settings: Qwen3Settings, device: torch.device, queue_capacity: int) -> StepLimits:
+    on_gpu = device.type == "cuda"
+    step_tokens = settings.step_tokens or (2048 if on_gpu else 256)
+    return StepLimits(
+        max_sequences=settings.max_batch or (32 if on_gpu else 8),
+        queue_capacity=queue_capacity,
+        step_tokens=step_tokens,
+        bulk_step_tokens=max(1, step_tokens // 4),
+        encode_windows=settings.encode_windows or (32 if on_gpu else 2),
+    )
+
+
+def _kv_bytes(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, n_sequences: int) -> int:
+    """The cache where KV_CACHE_MIB does not say: on a GPU most of what is left, on a CPU what a full batch needs."""
+    per_token = bytes_per_token(checkpoint.config.text, dtype)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        weights = checkpoint.n_parameters * dtype.itemsize
+        return max(_LEAST_KV_TOKENS * per_token, round((free - weights) * _SHARE_OF_GPU))
+    wanted = max(_LEAST_KV_TOKENS, n_sequences * _KV_TOKENS_PER_SEQUENCE) * per_token
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(_LEAST_KV_TOKENS * per_token, min(wanted, round(host * _SHARE_OF_HOST)))
+
+
+def _make_reply(tokenizer: Tokenizer, config: ModelConfig, max_new_tokens: int) -> MakeReply:
+    replies = ReplyMaker(tokenizer.encode, tokenizer.decode, config.stop_ids, tokenizer.find(TAG), max_new_tokens)
+
+    def make_reply(work: Work) -> BudgetedReply:
+        reply = replies(work)
+        return BudgetedReply(reply, reply.max_tokens)
+
+    return make_reply
+
+
+def _languages(config: ModelConfig) -> tuple[Language, ...]:
+    """Those of the checkpoint that we have a code for, in its order; all where it names none."""
+    by_name = {language.name: language for language in LANGUAGES}
+    named = tuple(by_name[name] for name in config.languages if name in by_name)
+    return named or LANGUAGES
