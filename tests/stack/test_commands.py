@@ -16,6 +16,8 @@ import pytest
 
 from asr_service.cli.calls import calls
 from asr_service.cli.children import Ports, free_port, is_free
+from asr_service.cli.demo_qwen3 import find_qwen3_demo
+from asr_service.engines import extras
 from tests.stack.processes import EXPECTED, SAMPLE, environ, run, up
 
 ASR = [sys.executable, "-m", "asr_service"]
@@ -54,12 +56,23 @@ def test_up_says_which_port_is_taken() -> None:
     assert "GRPC_PORT" in result.stderr
 
 
-def test_the_demo_gets_all_three_right() -> None:
+def test_the_demo_gets_all_three_right_and_shows_qwen3_beside_the_embedded_engine() -> None:
     result = run([*ASR, "demo"], environ(Ports(0, 0, 0)))
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count(EXPECTED) == 4
     assert "all three are right" in result.stdout
+    said = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert said["expected"].partition("   ")[0] == said["qwen3"]
+    assert said["embedded"]
+
+
+def test_the_demo_says_how_to_install_what_it_cannot_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+
+    assert find_qwen3_demo() == (
+        "not shown: torch, safetensors, tokenizers, huggingface_hub are not installed (pip install -e '.[qwen3]')"
+    )
 
 
 def test_a_file_is_transcribed_without_any_service() -> None:

@@ -1,10 +1,14 @@
-"""Every command of the README works as written: run against a real service, its output compared with the block below it."""
+"""Every command of the README works as written: run against a real service, its output compared with the block below it.
+
+Blocks marked `sh` install, download or serve and are not run; the commands, extras and targets that they name must exist.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,7 @@ from asr_service.cli.children import Ports
 from tests.stack.processes import EXPECTED, ROOT, Up, environ, run, up
 
 README = (ROOT / "README.md").read_text()
+NOT_RUN = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.M | re.S)
 DEFAULTS = Ports(50051, 8000, 9464)
 
 
@@ -54,6 +59,26 @@ def test_the_command_prints_what_the_readme_says(example: Example, running: Up) 
 def test_every_block_that_can_be_run_is_run() -> None:
     assert len(examples()) == len(re.findall(r"^```(?:bash|python)$", README, flags=re.M))
     assert len(examples()) >= 6
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"^(?:\S+/)?asr ((?:[a-z]+ )+)", "\n".join(NOT_RUN), flags=re.M))))
+def test_a_command_that_is_not_run_exists(command: str) -> None:
+    result = run([sys.executable, "-m", "asr_service", *command.split(), "--help"], environ(DEFAULTS))
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    assert set(re.findall(r"\.\[(\w+)\]", README)) <= extras.keys()
+    assert set(re.findall(r"`\[(\w+)\]`", README)) <= extras.keys()
+
+
+def test_the_version_of_torch_is_the_one_that_is_pinned() -> None:
+    assert set(re.findall(r"torch==([\d.]+)", README)) == set(
+        re.findall(r"^torch==([\d.]+)$", (ROOT / "constraints.txt").read_text(), flags=re.M)
+    )
 
 
 def test_every_make_target_that_is_named_exists() -> None:
