@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: $(VENV)/.installed ## start the service and the HTTP bridge in the foreground
 	@exec $(BIN)/asr up
@@ -41,16 +41,20 @@ check: $(VENV)/.installed-dev ## lint, types, import contracts, contract, drift,
 	$(BIN)/python .ci/generate.py --check
 	$(BIN)/python .ci/size_budget.py
 	$(BIN)/python .ci/docs.py --check
+	$(BIN)/python .ci/performance.py --check
 
 fmt: $(VENV)/.installed-dev ## format Python and protobuf
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/buf format proto --write
 
-generate: $(VENV)/.installed-dev ## write asr_service/pb and docs/operations.md anew
-	$(BIN)/python .ci/generate.py && $(BIN)/python .ci/docs.py
+generate: $(VENV)/.installed-dev ## write asr_service/pb, docs/operations.md and docs/performance.md anew
+	$(BIN)/python .ci/generate.py && $(BIN)/python .ci/docs.py && $(BIN)/python .ci/performance.py
 
 bench: $(VENV)/.installed-dev ## run every measuring program in bench/
 	@set -e; [ -n "$(wildcard bench/*.py)" ] || echo "bench/ holds no program in this version" >&2; \
 	for program in $(wildcard bench/*.py); do echo "== $$program"; $(BIN)/python $$program; done
+
+bench-%: $(VENV)/.installed-dev ## run one of them: bench-bridge, bench-engine, bench-gpu, bench-startup
+	$(BIN)/python bench/$*.py
 
 lock: ## resolve all dependencies anew and write constraints.txt
 	$(PYTHON) .ci/lock.py

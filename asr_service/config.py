@@ -14,16 +14,13 @@ from asr_service.failpoints import Failpoints
 from asr_service.hosts import is_loopback
 
 _MIB = 1024 * 1024
-_QUANTISED = "quantised weights are not part of this version"
 _TWO_MODELS = "two models in one service are not part of this version"
 _ENCODER = "an encoder from another file is not part of this version"
 _PROCESS = "a supervised engine process is not part of this version"
 
 REFUSALS = (
-    Refusal("QUANTIZE", (), _QUANTISED),
     Refusal("DUAL_MODEL", ("false", "0"), _TWO_MODELS),
     Refusal("FAST_MODEL_ID", (), _TWO_MODELS),
-    Refusal("USE_CUDA_GRAPHS", ("false", "0"), "captured CUDA graphs are not part of this version"),
     Refusal("USE_SPECULATIVE", ("false", "0"), "speculative decoding is not part of this version"),
     Refusal("USE_VLLM", ("false", "0"), "the vLLM adapter is not part of this version"),
     Refusal("USE_CAUSAL_ENCODER", ("false", "0"), "a causal encoder is not part of this version"),
@@ -36,7 +33,6 @@ REFUSALS = (
     Refusal("WORKER_PORT", (), _PROCESS),
     Refusal("NUMA_NODE", ("-1",), "pinning to a NUMA node is not part of this version"),
     Refusal("USE_GRANIAN", ("false", "0"), "HTTP is served by aiohttp"),
-    Refusal("GPU_MEMORY_FRACTION", (), "a share of the GPU's memory is not part of this version; KV_CACHE_MIB sizes the cache"),
 )
 
 DEFAULT_MODEL_ID = "Qwen/Qwen3-ASR-0.6B"
@@ -78,6 +74,11 @@ class Settings(EnvironmentSettings):
         "auto",
         description="What qwen3 and reference compute in: float32, bfloat16, float16, or auto: bfloat16 on CUDA, else float32",
     )
+    quantize: Literal["", "int8"] = Field(
+        "",
+        description="int8: qwen3 keeps its decoder's layers in 8 bits on a CPU, which is faster and takes less memory, and may "
+        "choose another word here and there; empty: as they are",
+    )
     max_inference_batch_size: int = Field(
         0, ge=0, le=1024, description="Segments that qwen3 recognises at once; 0: 32 on CUDA, 8 on a CPU"
     )
@@ -89,6 +90,16 @@ class Settings(EnvironmentSettings):
     )
     kv_cache_mib: int = Field(
         0, ge=0, le=1_048_576, description="MiB of qwen3's attention cache, for all segments together; 0: by device"
+    )
+    gpu_memory_fraction: float = Field(
+        0.85,
+        ge=0.05,
+        le=0.95,
+        description="Share of the GPU's memory left beside the weights that qwen3's cache takes where KV_CACHE_MIB is 0",
+    )
+    use_cuda_graphs: bool = Field(
+        True,
+        description="Capture the steps of qwen3 on CUDA once and replay them, which is faster; without effect on a CPU",
     )
     step_tokens: int = Field(
         0,
@@ -158,7 +169,7 @@ class Settings(EnvironmentSettings):
     def _split_keys(cls, value: object) -> object:
         return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
 
-    @field_validator("log_level", "engine", "device", "dtype", mode="before")
+    @field_validator("log_level", "engine", "device", "dtype", "quantize", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         if not isinstance(value, str):

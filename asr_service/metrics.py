@@ -56,6 +56,12 @@ class Metrics:
             "asr_engine_evictions_total", "Segments that lost their places in the cache and were fed again", registry=r
         )
         self.engine_kv_tokens = Gauge("asr_engine_kv_tokens", "Places in use in the model's cache", registry=r)
+        self.engine_graphs = Gauge(
+            "asr_engine_graphs",
+            "Captured GPU steps by what became of them (waiting, captured, failed, mismatched); without one, steps run unfused",
+            ["kind", "state"],
+            registry=r,
+        )
         self.decoders_busy = Gauge("asr_decoders_busy", "Decoder processes at work", registry=r)
         self.decoders_waiting = Gauge("asr_decoders_waiting", "Sources waiting for a decoder process", registry=r)
         self.decoder_restarts = Counter("asr_decoder_restarts_total", "Decoder processes replaced", ["why"], registry=r)

@@ -100,6 +100,8 @@ class ModelControls:
     hungry: set[int] = field(default_factory=set)  # runs with one of these are out of memory
     n_loads: int = 0
     n_unloads: int = 0
+    n_idle: int = 0  # so many pieces of work are left for when it is idle
+    fail_idle: bool = False  # those raise
     is_loaded: bool = False
     n_held: int = 0
     open_works: set[int] = field(default_factory=set)
@@ -184,6 +186,13 @@ class FakeModel:
     def close(self, uid: int) -> None:
         if (prepared := self._sequences.pop(uid, None)) is not None:
             self.controls.open_works.discard(prepared.uid)
+
+    def idle(self) -> bool:
+        _insist(not self._sequences, "a model with open sequences is not idle")
+        if self.controls.fail_idle:
+            raise RuntimeError("the controls say so")
+        self.controls.n_idle -= (was_left := self.controls.n_idle > 0)
+        return was_left
 
     def unload(self) -> None:
         self.controls.n_unloads += self.controls.is_loaded

@@ -10,7 +10,7 @@ Rules:
 6. When nothing succeeds any more, _BROKEN_AFTER tries in a row, the model is loaded anew and whoever is inside begins anew;
    without a success in between at most `policy.max_failures` times, each load tried as patiently as `policy` says. After that
    the thread ends with the reason.
-7. Nothing is polled: without work the thread sleeps until a message comes.
+7. Nothing is polled: without work the model may prepare itself further (`idle`), then the thread sleeps until a message comes.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class EngineLoop:
         self._scheduler: StepScheduler | None = None  # None while the model is not loaded
         self._members: dict[int, _Member] = {}
         self._updates = Updates()
+        self._may_improve = False  # something may be left for when the model is idle
         self._longest_s = 0.0
         self._n_failures = 0  # runs that raised since the last that did not
         self._n_reloads = 0  # since the last run that did not raise
@@ -112,7 +113,7 @@ class EngineLoop:
             self._load()
             self._publish(Ready())
             while not self.inbox.is_closed:
-                if not self.step():
+                if not self.step() and not self.improve():
                     self.inbox.wait()
         except _Closed:
             pass
@@ -132,6 +133,18 @@ class EngineLoop:
             self._conclude(self._execute(plan))
         self._tell()
         return not plan.is_empty
+
+    def improve(self) -> bool:
+        """With nobody inside: what the model still has to prepare, a piece at a time. False when there is nothing (more)."""
+        if self._scheduler is None or self._members or not self._may_improve:
+            return False
+        try:
+            with self._watched(self._policy.start_limit_s):
+                self._may_improve = self._model.idle()
+        except Exception:
+            _log.exception("the model could not prepare further; it serves as it is")
+            self._may_improve = False
+        return self._may_improve
 
     # Drain
 
@@ -316,6 +329,7 @@ class EngineLoop:
             capacity = self._model.load()
         self._metrics.engine_loaded.set(1)
         self._scheduler = StepScheduler(self._limits, capacity.kv_tokens)
+        self._may_improve = True
         return self._scheduler
 
     def _load_patiently(self) -> StepScheduler:

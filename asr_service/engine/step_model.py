@@ -79,6 +79,11 @@ class StepModel(Protocol):
         """The sequence is over; its tensors are freed. Unknown uids are ignored."""
         ...
 
+    def idle(self) -> bool:
+        """Called while no sequence is open and nobody waits: a short piece of work that makes later steps faster. Returns
+        whether there was any. A model without such work returns False."""
+        ...
+
     def unload(self) -> None:
         """Frees everything. Idempotent."""
         ...

@@ -17,10 +17,15 @@ _QWEN3 = frozenset({"qwen3"})
 _DEMANDS: Mapping[str, tuple[str, ...]] = {"dtype": ("auto", "float32"), "device": ("auto", "cpu")}
 """What the engines without torch can do; another value cannot be had from them."""
 
+_ONLY_QWEN3: Mapping[str, tuple[str, ...]] = {"quantize": ("",)}
+"""What the others can do, the reference among them."""
+
 _USED_BY: Mapping[str, frozenset[str]] = {
     "max_inference_batch_size": _QWEN3,
     "max_new_tokens": _TORCH,
     "kv_cache_mib": _QWEN3,
+    "gpu_memory_fraction": _QWEN3,
+    "use_cuda_graphs": _QWEN3,
     "step_tokens": _QWEN3,
     "encode_windows": _QWEN3,
     "torch_threads": _TORCH,
@@ -30,13 +35,17 @@ _USED_BY: Mapping[str, frozenset[str]] = {
 
 def check_fit(engine: str, settings: Settings) -> None:
     """Raises EngineFailed for a setting that the engine cannot fulfil; logs a warning for one that means nothing to it."""
-    for name, possible in _DEMANDS.items():
+    demands = {} if engine in _TORCH else dict(_DEMANDS)
+    demands |= {} if engine in _QWEN3 else _ONLY_QWEN3
+    for name, possible in demands.items():
         value = getattr(settings, name)
-        if engine not in _TORCH and value not in possible:
+        if value not in possible:
             chosen = (
                 f"ENGINE={settings.engine}" if settings.engine == engine else f"ENGINE={settings.engine} chose {engine}, which"
             )
-            raise EngineFailed(f"{name.upper()}={value!r}: {chosen} cannot do that; expected {' or '.join(possible)}")
+            raise EngineFailed(
+                f"{name.upper()}={value!r}: {chosen} cannot do that; expected {' or '.join(possible) or 'it unset'}"
+            )
     for name, engines in _USED_BY.items():
         value = getattr(settings, name)
         if engine not in engines and value != type(settings).model_fields[name].default:

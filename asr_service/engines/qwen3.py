@@ -12,7 +12,7 @@ import torch
 from asr_service.config import cpu_count
 from asr_service.decoding.header import TAG
 from asr_service.decoding.replies import ReplyMaker
-from asr_service.engine.protocol import EngineInfo, Feature
+from asr_service.engine.protocol import EngineFailed, EngineInfo, Feature
 from asr_service.engine.recognition import recognize
 from asr_service.engine.slot import StartPolicy
 from asr_service.engine.step_engine import StepEngine
@@ -20,13 +20,17 @@ from asr_service.engines.qwen3_settings import Qwen3Settings
 from asr_service.failpoints import Failpoints
 from asr_service.languages import LANGUAGES, Language
 from asr_service.metrics import Metrics
+from asr_service.model.allocator import keep_freed_memory
 from asr_service.model.checkpoint import Checkpoint
 from asr_service.model.config import ModelConfig
 from asr_service.model.device import choose_device, choose_dtype
 from asr_service.model.download import download
+from asr_service.model.graphs import GraphState
 from asr_service.model.hub import folder_of, is_on_disk, locate
 from asr_service.model.kv_cache import bytes_per_token
+from asr_service.model.model_graphs import GraphPlan
 from asr_service.model.prepared import BudgetedReply, MakeReply
+from asr_service.model.quantized import can_quantize
 from asr_service.model.runner import ModelRunner
 from asr_service.model.tokenizer import Tokenizer
 from asr_service.request import Work
@@ -37,7 +41,6 @@ _log = logging.getLogger(__name__)
 _KV_TOKENS_PER_SEQUENCE = 1024  # half a minute of speech with its prompt and its whole budget, and some context
 _LEAST_KV_TOKENS = 4096  # one minute with the longest context
 _SHARE_OF_HOST = 0.25  # of the machine's memory, at most, for the cache on a CPU
-_SHARE_OF_GPU = 0.85  # of what is free once the weights are there
 
 _FEATURES = frozenset({Feature.CONTEXT, Feature.PHRASES, Feature.TEMPERATURE, Feature.LANGUAGE_DETECTION})
 
@@ -60,14 +63,19 @@ def qwen3_engine(
     checkpoint = Checkpoint.open(folder)
     device = choose_device(_device_name(settings.device))
     dtype = choose_dtype(settings.dtype, device)
-    limits = _limits(settings, device, queue_capacity)
+    _check_quantize(settings.quantize, device, dtype)
+    if device.type == "cpu":
+        keep_freed_memory()
+    limits = step_limits(settings, device, queue_capacity)
     runner = ModelRunner(
         folder,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
-        kv_bytes=settings.kv_cache_mib * 2**20 or _kv_bytes(checkpoint, device, dtype, limits.max_sequences),
+        kv_bytes=settings.kv_cache_mib * 2**20 or _kv_bytes(checkpoint, device, dtype, settings, limits),
         bind_replies=lambda tokenizer, config: _make_reply(tokenizer, config, settings.max_new_tokens),
         threads=settings.threads or (cpu_count() if device.type == "cpu" else None),
+        quantize=settings.quantize,
+        graphs=_graph_plan(settings, device, limits, metrics),
         failpoints=Failpoints(failpoints),
     )
     info = EngineInfo(
@@ -104,28 +112,52 @@ def _device_name(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _limits(settings: Qwen3Settings, device: torch.device, queue_capacity: int) -> StepLimits:
+def _check_quantize(quantize: str, device: torch.device, dtype: torch.dtype) -> None:
+    if quantize and device.type != "cpu":
+        raise EngineFailed(f"QUANTIZE={quantize}: the engine is on {device}; 8 bits are for DEVICE=cpu")
+    if quantize and dtype == torch.float16:
+        raise EngineFailed(f"QUANTIZE={quantize}: not with DTYPE=float16; expected float32 or bfloat16")
+    if quantize and not can_quantize():
+        raise EngineFailed(f"QUANTIZE={quantize}: this build of torch has no 8-bit kernels for this processor")
+
+
+def step_limits(settings: Qwen3Settings, device: torch.device, queue_capacity: int) -> StepLimits:
+    """How much is served at once and done in one step: as the settings say, or what suits the device."""
     on_gpu = device.type == "cuda"
     step_tokens = settings.step_tokens or (2048 if on_gpu else 256)
+    max_sequences = settings.max_batch or (32 if on_gpu else 8)
     return StepLimits(
-        max_sequences=settings.max_batch or (32 if on_gpu else 8),
+        max_sequences=max_sequences,
         queue_capacity=queue_capacity,
         step_tokens=step_tokens,
-        bulk_step_tokens=max(1, step_tokens // 4),
+        bulk_step_tokens=max(1, step_tokens // (4 if on_gpu else 2)),  # on a CPU smaller ones lose too much
         encode_windows=settings.encode_windows or (32 if on_gpu else 2),
+        live_riders=max_sequences if on_gpu else 1,  # a row costs a GPU next to nothing, a CPU a fifth of a step
     )
 
 
-def _kv_bytes(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, n_sequences: int) -> int:
-    """The cache where KV_CACHE_MIB does not say: on a GPU most of what is left, on a CPU what a full batch needs."""
+def _kv_bytes(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, settings: Qwen3Settings, limits: StepLimits
+) -> int:
+    """The cache where KV_CACHE_MIB does not say: on a GPU a share of what is left, on a CPU what a full batch needs."""
     per_token = bytes_per_token(checkpoint.config.text, dtype)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         weights = checkpoint.n_parameters * dtype.itemsize
-        return max(_LEAST_KV_TOKENS * per_token, round((free - weights) * _SHARE_OF_GPU))
-    wanted = max(_LEAST_KV_TOKENS, n_sequences * _KV_TOKENS_PER_SEQUENCE) * per_token
+        return max(_LEAST_KV_TOKENS * per_token, round((free - weights) * settings.gpu_memory_fraction))
+    wanted = max(_LEAST_KV_TOKENS, limits.max_sequences * _KV_TOKENS_PER_SEQUENCE) * per_token
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(_LEAST_KV_TOKENS * per_token, min(wanted, round(host * _SHARE_OF_HOST)))
+
+
+def _graph_plan(settings: Qwen3Settings, device: torch.device, limits: StepLimits, metrics: Metrics) -> GraphPlan | None:
+    if device.type != "cuda" or not settings.use_cuda_graphs:
+        return None
+
+    def report(kind: str, state: GraphState, n: int) -> None:
+        metrics.engine_graphs.labels(kind, state.value).set(n)
+
+    return GraphPlan(limits.max_sequences, limits.encode_windows, report)
 
 
 def _make_reply(tokenizer: Tokenizer, config: ModelConfig, max_new_tokens: int) -> MakeReply:

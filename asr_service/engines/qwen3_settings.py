@@ -13,11 +13,14 @@ class Qwen3Settings:
 
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     dtype: str = "auto"  # auto, float32, bfloat16 or float16
+    quantize: str = ""  # int8: the decoder's layers in 8 bits, on a CPU
     max_batch: int = 0  # segments at once
     max_new_tokens: int = 0  # most tokens of one reply; 0: from its duration
     kv_cache_mib: int = 0
     step_tokens: int = 0  # prompt tokens in one step
     encode_windows: int = 0  # windows of 8 s in one step
+    gpu_memory_fraction: float = 0.85  # of what is left beside the weights, for the cache
+    use_cuda_graphs: bool = True
     threads: int = 0  # on the CPU; 0: one per core
 
     @classmethod
@@ -25,10 +28,13 @@ class Qwen3Settings:
         return cls(
             device=settings.device,
             dtype=settings.dtype,
+            quantize=settings.quantize,
             max_batch=settings.max_inference_batch_size,
             max_new_tokens=settings.max_new_tokens,
             kv_cache_mib=settings.kv_cache_mib,
             step_tokens=settings.step_tokens,
             encode_windows=settings.encode_windows,
+            gpu_memory_fraction=settings.gpu_memory_fraction,
+            use_cuda_graphs=settings.use_cuda_graphs,
             threads=settings.torch_threads,
         )

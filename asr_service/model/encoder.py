@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from asr_service.model.attention import WindowAttention, WindowLengths
+from asr_service.model.attention import WindowAttention, WindowLengths, sdpa_windows
 from asr_service.model.config import AudioConfig
 from asr_service.model.features import Window, n_tokens
 from asr_service.model.layers import Affine, Norm, TensorSource, activation, to_device
@@ -63,6 +63,14 @@ class AudioEncoder:
                 encoded[index] = tokens
         return [tokens for tokens in encoded if tokens is not None]
 
+    def encode_dense(self, mel: torch.Tensor, lengths: WindowLengths) -> torch.Tensor:
+        """Whole windows on the device, for graphs: (N, n_mels, window_frames), zero beyond their ends, to (N, window_tokens,
+        out_dim). What stands at padded places of the result means nothing. Every shape follows from N."""
+        n, n_mels, _ = mel.shape
+        chunks = mel.view(n, n_mels, -1, self._config.chunk_frames).transpose(1, 2).flatten(0, 1)[:, None].to(self._dtype)
+        parts = [self._convolve_on_device(part) for part in chunks.split(CONV_BATCH[self._device.type])]
+        return self._run_layers(torch.cat(parts).view(n, lengths.longest, -1), sdpa_windows, lengths)
+
     def _batches(self, windows: Sequence[Window]) -> list[list[int]]:
         """Which windows share a dense batch. On a CPU padding costs as much as sound, so only windows of the same number of
         chunks do; elsewhere launches cost more, and all do."""
@@ -96,7 +104,10 @@ class AudioEncoder:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _convolve_batch(self, mel: torch.Tensor) -> torch.Tensor:
-        x = to_device(mel[:, None].to(self._dtype), self._device)  # (M, 1, n_mels, frames)
+        return self._convolve_on_device(to_device(mel[:, None].to(self._dtype), self._device))
+
+    def _convolve_on_device(self, x: torch.Tensor) -> torch.Tensor:
+        """(M, 1, n_mels, frames) to (M, t, d)."""
         for convolution in self._convolutions:
             x = functional.gelu(functional.conv2d(x, convolution.weight, convolution.bias, stride=2, padding=1))
         x = self._conv_out(x.permute(0, 3, 1, 2).flatten(2))  # (M, channels, mel/8, t) to (M, t, d)
@@ -109,15 +120,18 @@ class AudioEncoder:
         counts = [len(window) for window in windows]
         x = nn.utils.rnn.pad_sequence(list(windows), batch_first=True)  # (N, W, d)
         lengths = WindowLengths.of(counts, x.shape[1], self._device)
-        for layer in self._layers:
-            x = self._run_layer(layer, x, lengths)
-        x = self._proj2(self._activation(self._proj1(self._ln_post(x))))
-        return [tokens[:count] for tokens, count in zip(x, counts, strict=True)]
+        return [tokens[:count] for tokens, count in zip(self._run_layers(x, self._attention, lengths), counts, strict=True)]
 
-    def _run_layer(self, layer: _Layer, x: torch.Tensor, lengths: WindowLengths) -> torch.Tensor:
+    def _run_layers(self, x: torch.Tensor, attention: WindowAttention, lengths: WindowLengths) -> torch.Tensor:
+        """(N, W, d) to (N, W, out_dim)."""
+        for layer in self._layers:
+            x = self._run_layer(layer, x, attention, lengths)
+        return self._proj2(self._activation(self._proj1(self._ln_post(x))))
+
+    def _run_layer(self, layer: _Layer, x: torch.Tensor, attention: WindowAttention, lengths: WindowLengths) -> torch.Tensor:
         heads = self._config.n_heads
         q, k, v = layer.qkv(layer.attention_norm(x)).unflatten(-1, (3, heads, -1)).unbind(2)
-        x = x + layer.out(self._attention(q, k, v, lengths).flatten(2))
+        x = x + layer.out(attention(q, k, v, lengths).flatten(2))
         x = x + layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
         if x.dtype == torch.float16:
             limit = torch.finfo(x.dtype).max - 1000

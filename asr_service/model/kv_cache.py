@@ -16,16 +16,29 @@ class KvCache:
     """Keys and values by absolute place: a sequence's token at position p is at place extent.start + p.
 
     Nothing is ever cleared: what lies beyond a sequence's known tokens is garbage, and nobody looks there, because reads are
-    by length.
+    by length. `n_scratch` places behind those of the sequences are for rows that stand for nobody.
     """
 
-    def __init__(self, config: TextConfig, n_tokens: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (config.n_layers, 2, config.n_kv_heads, n_tokens, config.head_dim)
+    def __init__(
+        self, config: TextConfig, n_tokens: int, dtype: torch.dtype, device: torch.device, *, n_scratch: int = 0
+    ) -> None:
+        shape = (config.n_layers, 2, config.n_kv_heads, n_tokens + n_scratch, config.head_dim)
         self._buffer = torch.empty(shape, dtype=dtype, device=device)
+        self._n_tokens = n_tokens
 
     @property
     def n_tokens(self) -> int:
-        return self._buffer.shape[3]
+        """Places for sequences."""
+        return self._n_tokens
+
+    @property
+    def scratch(self) -> int:
+        """The first of the scratch places."""
+        return self._n_tokens
+
+    def scribble(self, n_tokens: int) -> None:
+        """Random keys and values in the first places, for checks while nobody's are there."""
+        self._buffer[:, :, :, :n_tokens].normal_()
 
     def write(self, layer: int, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Rows (R, kv_heads, head_dim) to places (R,)."""
@@ -33,5 +46,5 @@ class KvCache:
         self._buffer[layer, 1].index_copy_(1, places, values.transpose(0, 1))
 
     def layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of one layer: each (kv_heads, n_tokens, head_dim), the buffer itself."""
+        """Keys and values of one layer: each (kv_heads, places, head_dim), the buffer itself, scratch included."""
         return self._buffer[layer, 0], self._buffer[layer, 1]

@@ -19,10 +19,20 @@ class Network:
     decoder: Decoder
 
     @classmethod
-    def build(cls, config: ModelConfig, tensors: dict[str, torch.Tensor], device: torch.device, dtype: torch.dtype) -> Network:
-        """Takes the tensors, which are on the device and of the type already, out of the dictionary."""
+    def build(
+        cls,
+        config: ModelConfig,
+        tensors: dict[str, torch.Tensor],
+        device: torch.device,
+        dtype: torch.dtype,
+        quantize: str = "",
+    ) -> Network:
+        """Takes the tensors, which are on the device and of the type already, out of the dictionary.
+
+        `quantize`: see Decoder.
+        """
         source = TensorSource(tensors, device, dtype)
         return cls(
             encoder=AudioEncoder(config.audio, source, choose_window_attention(device, dtype)),
-            decoder=Decoder(config.text, source),
+            decoder=Decoder(config.text, source, quantize),
         )

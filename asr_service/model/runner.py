@@ -9,7 +9,7 @@ A step writes embeddings and cache places and nothing else, so it may be run aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,18 +19,23 @@ from asr_service.decoding.prompt_context import prompt_context
 from asr_service.engine.protocol import EngineFailed
 from asr_service.engine.step_model import Capacity, Prepared, StepOutOfMemory, Token
 from asr_service.failpoints import Failpoints
-from asr_service.model.checkpoint import Checkpoint
+from asr_service.model.allocator import give_back_freed_memory
 from asr_service.model.config import ModelConfig
+from asr_service.model.decode_graphs import Tokens, rows_of
+from asr_service.model.decode_step import DecodeRow
 from asr_service.model.decoder import Rows
 from asr_service.model.device import choose_device, choose_dtype, is_out_of_memory
 from asr_service.model.features import Window, n_tokens, windows_of
+from asr_service.model.graphs import CudaGraphs
 from asr_service.model.kv_cache import KvCache, bytes_per_token
 from asr_service.model.layers import to_device
 from asr_service.model.mel import MelExtractor
+from asr_service.model.model_graphs import GraphPlan, ModelGraphs
 from asr_service.model.network import Network
+from asr_service.model.parts import ModelParts, OpenParts
 from asr_service.model.prepared import LiveSequence, MakeReply, PreparedSpeech
 from asr_service.model.prompt import PromptBuilder
-from asr_service.model.sampling import Rule, choose, draw_seed
+from asr_service.model.sampling import Rule, draw_seed
 from asr_service.model.tokenizer import Tokenizer
 from asr_service.request import Work
 from asr_service.scheduler.plan import EncodeItem, FeedItem, StepPlan
@@ -49,6 +54,8 @@ class WorkCounters:
     prefill_tokens: int = 0  # rows of a prompt, or of a reply that is fed again
     decode_rows: int = 0  # single rows that gave the next token
     heads: int = 0  # rows for which the vocabulary was scored
+    graph_windows: int = 0  # of encoder_windows, those that a graph encoded
+    graph_rows: int = 0  # of decode_rows, those that a graph decoded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +77,7 @@ class _Loaded:
     reader: _Reader
     network: Network
     cache: KvCache
+    graphs: ModelGraphs | None
 
 
 class ModelRunner:
@@ -77,6 +85,8 @@ class ModelRunner:
 
     `device`: "cpu", "cuda" or "cuda:N". `dtype`: "float32", "bfloat16", "float16", or "auto" for bfloat16 on a GPU and float32
     elsewhere. `kv_bytes`: size of the key-value cache. `threads`: torch's, within one operation; None for its own choice.
+    `quantize`: "int8" for the decoder's layers in 8 bits, on a CPU, or "".
+    `graphs`: what is captured to be replayed; None for nothing. `open_parts`: what is in the folder.
     """
 
     def __init__(
@@ -88,6 +98,9 @@ class ModelRunner:
         kv_bytes: int,
         bind_replies: BindReplies,
         threads: int | None = None,
+        quantize: str = "",
+        graphs: GraphPlan | None = None,
+        open_parts: OpenParts = ModelParts.of,
         failpoints: Failpoints | None = None,
     ) -> None:
         self._folder = folder
@@ -96,6 +109,9 @@ class ModelRunner:
         self._kv_bytes = kv_bytes
         self._bind_replies = bind_replies
         self._threads = threads
+        self._quantize = quantize
+        self._graph_plan = graphs
+        self._open_parts = open_parts
         self._failpoints = failpoints or Failpoints()
         self._counters = WorkCounters()
         self._reader: _Reader | None = None  # of the last load
@@ -106,6 +122,11 @@ class ModelRunner:
     def counters(self) -> WorkCounters:
         """A copy, as of now."""
         return replace(self._counters)
+
+    @property
+    def graphs(self) -> ModelGraphs | None:
+        """Of the loaded model; None where there is none, or it has none."""
+        return self._state.graphs if self._state is not None else None
 
     # Life
 
@@ -118,44 +139,72 @@ class ModelRunner:
             with torch.inference_mode():
                 self._state = self._read()
                 self._warm_up(self._state)
+                if self._state.graphs is not None:
+                    self._state.graphs.capture_first()
         except RuntimeError as error:
             self._state = None
             raise EngineFailed(self._why_not(error)) from error
         self._reader = self._state.reader
         return Capacity(self._state.cache.n_tokens)
 
+    def idle(self) -> bool:
+        """See StepModel. Captures a graph that is not there yet."""
+        if self._state is None or self._state.graphs is None:
+            return False
+        with torch.inference_mode():
+            return self._state.graphs.capture_next()
+
     def unload(self) -> None:
         """See StepModel."""
         self._open.clear()
-        if self._state is not None and self._state.device.type == "cuda":
-            self._state = None
-            torch.cuda.empty_cache()
+        if self._state is None:
+            return
+        on_gpu = self._state.device.type == "cuda"
         self._state = None
+        if on_gpu:
+            torch.cuda.empty_cache()
+        else:
+            give_back_freed_memory()
 
     def _read(self) -> _Loaded:
         device = choose_device(self._device_name)
         dtype = choose_dtype(self._dtype_name, device)
-        checkpoint = Checkpoint.open(self._folder)
-        config = checkpoint.config
-        kv_tokens = self._kv_bytes // bytes_per_token(config.text, dtype)
+        if device.index is not None:
+            torch.cuda.set_device(device)  # of this thread: captures and kernels go to the current one
+        if dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # which convolutions on a GPU would round to, unlike all else
+        parts = self._open_parts(self._folder)
+        config = parts.config
+        n_scratch = rows_of(self._graph_plan.max_sequences) if self._graph_plan is not None else 0
+        kv_tokens = self._kv_bytes // bytes_per_token(config.text, dtype) - n_scratch
         if kv_tokens < (smallest := 2 * config.audio.window_tokens):
             raise EngineFailed(
-                f"a key-value cache of {self._kv_bytes} bytes holds {kv_tokens} tokens; this model needs "
+                f"a key-value cache of {self._kv_bytes} bytes holds {max(0, kv_tokens)} tokens; this model needs "
                 f"{smallest * bytes_per_token(config.text, dtype)} bytes for {smallest} at the least"
             )
-        tokenizer = Tokenizer.open(self._folder)
+        network = Network.build(config, parts.tensors(dtype, device), device, dtype, self._quantize)
+        cache = KvCache(config.text, kv_tokens, dtype, device, n_scratch=n_scratch)
         return _Loaded(
             config=config,
             device=device,
             reader=_Reader(
                 config=config,
                 mel=MelExtractor(config.audio.n_mels),
-                prompts=PromptBuilder(tokenizer),
-                make_reply=self._bind_replies(tokenizer, config),
+                prompts=PromptBuilder(parts.tokenizer),
+                make_reply=self._bind_replies(parts.tokenizer, config),
             ),
-            network=Network.build(config, checkpoint.tensors(dtype, device), device, dtype),
-            cache=KvCache(config.text, kv_tokens, dtype, device),
+            network=network,
+            cache=cache,
+            graphs=self._make_graphs(config, network, cache, dtype, device),
         )
+
+    def _make_graphs(
+        self, config: ModelConfig, network: Network, cache: KvCache, dtype: torch.dtype, device: torch.device
+    ) -> ModelGraphs | None:
+        plan = self._graph_plan
+        if plan is None:
+            return None
+        return ModelGraphs(plan, plan.backend or CudaGraphs(), config, network, cache, dtype, device)
 
     def _warm_up(self, loaded: _Loaded) -> None:
         """Every kind of operation once, on silence."""
@@ -165,7 +214,7 @@ class ModelRunner:
         decoder = loaded.network.decoder
         for start, x in ((0, tokens), (len(tokens), decoder.embed(torch.zeros(1, dtype=torch.int64, device=loaded.device)))):
             x = decoder.run(x, Rows.of([(start, len(x), 0)], loaded.device), loaded.cache)
-            choose(decoder.logits(x[-1:]), [Rule()])
+            decoder.choose(x[-1:], [Rule()])
 
     def _why_not(self, error: RuntimeError) -> str:
         if is_out_of_memory(error):
@@ -232,12 +281,49 @@ class ModelRunner:
         if not wanted:
             return
         windows = [sequence.prepared.windows[index] for sequence, index in wanted]
-        for (sequence, index), embeddings in zip(wanted, loaded.network.encoder.encode(windows), strict=True):
+        for (sequence, index), embeddings in zip(wanted, self._encode_windows(loaded, windows), strict=True):
             sequence.keep(index, embeddings)
         self._counters.encoder_windows += len(windows)
         self._counters.conv_chunks += sum(-(-window.n_frames // loaded.config.audio.chunk_frames) for window in windows)
 
+    def _encode_windows(self, loaded: _Loaded, windows: Sequence[Window]) -> list[torch.Tensor]:
+        """By graphs where there are some for them."""
+        whole = [index for index, window in enumerate(windows) if window.fills_chunk] if loaded.graphs is not None else []
+        replayed = loaded.graphs.encoder.encode([windows[index] for index in whole]) if loaded.graphs is not None else None
+        if not replayed:
+            return loaded.network.encoder.encode(windows)
+        self._counters.graph_windows += len(replayed)
+        encoded = dict(zip(whole, replayed, strict=True))
+        others = [index for index in range(len(windows)) if index not in encoded]
+        if others:
+            plain = loaded.network.encoder.encode([windows[index] for index in others])
+            encoded |= zip(others, plain, strict=True)
+        return [encoded[index] for index in range(len(windows))]
+
     def _feed(self, loaded: _Loaded, items: tuple[FeedItem, ...]) -> dict[int, Token]:
+        nexts = [item for item in items if self._is_next(item)] if loaded.graphs is not None else []
+        pending = self._start_rows(loaded, nexts)
+        replayed = [item.uid for item in nexts] if pending is not None else []
+        is_replayed = frozenset(replayed)
+        tokens = self._feed_rows(loaded, [item for item in items if item.uid not in is_replayed])
+        self._count(items)
+        self._counters.graph_rows += len(replayed)
+        return tokens | dict(zip(replayed, pending(), strict=True)) if pending is not None else tokens
+
+    def _is_next(self, item: FeedItem) -> bool:
+        """One token behind the audio, whose successor is wanted."""
+        prepared = self._open[item.uid].prepared
+        return item.count == 1 and item.yields and item.start >= prepared.n_prompt - len(prepared.prompt.after)
+
+    def _start_rows(self, loaded: _Loaded, items: Sequence[FeedItem]) -> Tokens | None:
+        """Decode rows, by graphs. None where there are none for them."""
+        if not items or loaded.graphs is None:
+            return None
+        ids = [self._open[item.uid].ids(item.start, 1)[0] for item in items]
+        rows = [DecodeRow(id_, item.start, item.extent.start) for id_, item in zip(ids, items, strict=True)]
+        return loaded.graphs.decode.start(rows, [self._rule(item) for item in items])
+
+    def _feed_rows(self, loaded: _Loaded, items: Sequence[FeedItem]) -> dict[int, Token]:
         if not items:
             return {}
         decoder = loaded.network.decoder
@@ -246,14 +332,11 @@ class ModelRunner:
         x = decoder.embed(to_device(torch.tensor(ids), loaded.device))
         for item, span in zip(items, rows.spans, strict=True):
             self._open[item.uid].fill_audio(x[span.first : span.end], item.start)
-        x = decoder.run(x, rows, loaded.cache)
-        self._count(items)
-        yielding = [(item, span.end - 1) for item, span in zip(items, rows.spans, strict=True) if item.yields]
+        yielding = [(item, span) for item, span in zip(items, rows.spans, strict=True) if item.yields]
+        x = decoder.run(x, rows, loaded.cache, [span for _, span in yielding])
         if not yielding:
             return {}
-        last = to_device(torch.tensor([row for _, row in yielding]), loaded.device)
-        logits = decoder.logits(x[last])
-        tokens = choose(logits, [self._rule(item) for item, _ in yielding])
+        tokens = decoder.choose(x, [self._rule(item) for item, _ in yielding])
         return {item.uid: token for (item, _), token in zip(yielding, tokens, strict=True)}
 
     def _rule(self, item: FeedItem) -> Rule:
@@ -261,7 +344,7 @@ class ModelRunner:
         seed = draw_seed(item.uid, item.start + item.count)
         return Rule(prepared.reply.allowed(), prepared.temperature, seed)
 
-    def _count(self, items: tuple[FeedItem, ...]) -> None:
+    def _count(self, items: Sequence[FeedItem]) -> None:
         self._counters.heads += sum(item.yields for item in items)
         decoding = sum(item.yields and item.count == 1 for item in items)
         self._counters.decode_rows += decoding

@@ -20,6 +20,11 @@ class Rule:
     temperature: float = 0.0
     seed: int = 0
 
+    @property
+    def is_greedy(self) -> bool:
+        """The likeliest of all tokens is taken."""
+        return self.allowed is None and self.temperature <= 0
+
 
 def draw_seed(uid: int, position: int) -> int:
     """A seed of its own for every token of every sequence; a step that is run again draws the same."""

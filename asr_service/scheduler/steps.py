@@ -13,7 +13,10 @@ Laws, kept by tests/unit/scheduler/test_steps.py and test_steps_machine.py:
    key goes first, and while it finds no room nobody else gets any: a big one is not starved by small ones.
 4. Eviction: a sequence loses its places only to one of a higher class *and* with a smaller key, or to an out-of-memory. It
    keeps its windows and its tokens, and feeds them again later.
-5. Preemption: a step serves the max_sequences running ones with the smallest keys; the others keep their places and rest.
+5. Preemption: a step serves the max_sequences running ones with the smallest keys; the others keep their places and rest. So
+   do BATCH ones beside a REALTIME one with a smaller key, but for `live_riders` of them that decode: their rows cost live
+   speech little, their prompts and windows a lot. What is at work when live speech arrives is short: while anybody more urgent
+   is inside, and until _LIVE_STEPS after, BATCH prompts and windows are taken in small portions.
 6. A sequence is fed only when all its windows are encoded, and one step either encodes or feeds it.
 7. A plan is empty only when nobody is inside. The smallest running key gets on in every step: a window, or a token, or at least
    _LEAST_TOKENS of its prompt (or what is left of it).
@@ -45,6 +48,7 @@ Key = tuple[float, int]  # (time to order by in seconds, uid)
 _LEAST_TOKENS = 16  # no step feeds less of a prompt, whatever the budget
 _CALM_STEPS = 16  # so many steps without an out-of-memory double a reduced budget
 _SLACK_ENTRIES = 64  # a small heap is not worth a rebuild
+_LIVE_STEPS = 64  # where somebody urgent was, the next one is expected for so many steps
 _BULK_WINDOWS = 4  # one of so many windows of a step is for BATCH while somebody waits for an answer
 
 
@@ -58,8 +62,9 @@ class StepLimits:
     """How much may be inside, and what one step may do.
 
     `max_sequences` in a step; `queue_capacity` more may wait. `step_tokens` are fed in a step at most (as soon as the rows of
-    those who decode leave room), `bulk_step_tokens` of BATCH prompts while a more urgent sequence is inside: what a
-    realtime request waits for at most. `encode_windows` are encoded in a step at most.
+    those who decode leave room), `bulk_step_tokens` of BATCH prompts while a more urgent sequence is expected: what a
+    realtime request waits for at most. `encode_windows` are encoded in a step at most. `live_riders`: BATCH sequences that may
+    decode in the steps of a REALTIME one.
     """
 
     max_sequences: int
@@ -67,6 +72,7 @@ class StepLimits:
     step_tokens: int = 2048
     bulk_step_tokens: int = 256
     encode_windows: int = 8
+    live_riders: int = 1
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -110,6 +116,7 @@ class StepScheduler:
         self._pool = ExtentPool(kv_tokens, granule)
         self._full = _Budget(limits.max_sequences, max(limits.step_tokens, _LEAST_TOKENS), limits.encode_windows)
         self._budget = self._full
+        self._live_until = 0  # of `steps`
         self._n_calm = 0  # steps since the budget was last changed
         self._inside: dict[int, Sequence] = {}
         self._waiting: dict[Priority, list[Sequence]] = {priority: [] for priority in Priority}  # each in order of key
@@ -191,7 +198,7 @@ class StepScheduler:
     def plan(self) -> StepPlan:
         """The next step. Nobody in it has left, and nobody who left is in it."""
         admitted = self._admit()
-        active = self._running[: self._budget.rows]
+        active = self._active()
         urgent = self._is_urgent()
         encode = self._plan_encoding(active, urgent=urgent)
         feed = self._plan_feeding(active, urgent=urgent)
@@ -296,10 +303,27 @@ class StepScheduler:
 
     # Turns
 
+    def _active(self) -> ListLike[Sequence]:
+        """Law 5."""
+        active = self._running[: self._budget.rows]
+        first = next((index for index, sequence in enumerate(active) if sequence.priority is Priority.REALTIME), None)
+        if first is None:
+            return active
+        served, n_riders = active[:first], 0
+        for sequence in active[first:]:
+            if sequence.priority is not Priority.BATCH:
+                served.append(sequence)
+            elif n_riders < self.limits.live_riders and _decodes(sequence):
+                served.append(sequence)
+                n_riders += 1
+        return served
+
     def _is_urgent(self) -> bool:
-        """Is anybody inside who is not BATCH?"""
+        """Is anybody inside who is not BATCH, or was a moment ago?"""
         n_batch = self._n_running[Priority.BATCH] + len(self._waiting[Priority.BATCH])
-        return len(self._inside) > n_batch
+        if len(self._inside) > n_batch:
+            self._live_until = self.steps + _LIVE_STEPS
+        return self.steps < self._live_until
 
     def _plan_encoding(self, active: ListLike[Sequence], *, urgent: bool) -> tuple[EncodeItem, ...]:
         items: list[EncodeItem] = []
@@ -347,6 +371,11 @@ class StepScheduler:
             if self._n_calm >= _CALM_STEPS:
                 self._n_calm = 0
                 self._budget = self._budget.doubled(self._full)
+
+
+def _decodes(sequence: Sequence) -> bool:
+    """Is one row all that it wants of the next step?"""
+    return sequence.n_encoded == sequence.n_windows and sequence.n_known == sequence.n_kv + 1
 
 
 def _feed(sequence: Sequence, count: int) -> FeedItem:

@@ -97,6 +97,13 @@ def tied(tmp_path_factory: pytest.TempPathFactory, small_folder: Path) -> Pair:
 
 
 @pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory, small_folder: Path) -> Pair:
+    """Random weights and a vocabulary that is worth screening."""
+    shape = Shape(2, 64, 2, 8, 8, 3, 192, 4, 2, 48, 384, 8192)
+    return make_pair(write_random_checkpoint(tmp_path_factory.mktemp("wide"), small_folder, shape, seed=2), stops=False)
+
+
+@pytest.fixture(scope="session")
 def small(small_folder: Path) -> Pair:
     """The trained checkpoint."""
     return make_pair(small_folder, stops=True)

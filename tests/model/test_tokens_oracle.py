@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+import torch
 
+from asr_service.engine.step_model import Token
+from asr_service.model.screened_head import ScreenedHead
 from asr_service.request import Samples, Work
 from tests.model.conftest import N_TOKENS, Pair
 from tests.model.driving import make_work
@@ -98,4 +101,26 @@ def test_a_tied_head_and_other_sizes_do_as_well(tied: Pair, near_ties: NearTies)
         for reply, expected in zip(tied.driver.in_any_order(works(lengths), seed), stock, strict=True):
             near_ties.compare(reply.ids, expected)
 
+    assert sum(len(set(expected.ids)) for expected in stock) > len(stock) * N_TOKENS / 2
+
+
+def test_a_vocabulary_that_is_screened_does_as_well(wide: Pair, near_ties: NearTies, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_screened = 0
+    screen = ScreenedHead.likeliest
+
+    def likeliest(head: ScreenedHead, x: torch.Tensor) -> list[Token] | None:
+        nonlocal n_screened
+        tokens = screen(head, x)
+        n_screened += 0 if tokens is None else len(tokens)
+        return tokens
+
+    monkeypatch.setattr(ScreenedHead, "likeliest", likeliest)
+    lengths = [8000, 20_000, 64_039, 140_000]
+    stock = [wide.stock.greedy(clip(n), N_TOKENS) for n in lengths]
+
+    for seed in range(2):
+        for reply, expected in zip(wide.driver.in_any_order(works(lengths), seed), stock, strict=True):
+            near_ties.compare(reply.ids, expected)
+
+    assert n_screened == 2 * len(lengths) * N_TOKENS
     assert sum(len(set(expected.ids)) for expected in stock) > len(stock) * N_TOKENS / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -371,3 +372,78 @@ def test_a_closed_inbox_wakes_its_reader_and_takes_nothing_more() -> None:
     assert inbox.take() == [Departure(0)]
     assert inbox.wait_closed(60.0)
     assert not Inbox().wait_closed(0.0)
+
+
+# With nothing else to do
+
+
+def test_an_idle_model_prepares_itself_a_piece_at_a_time() -> None:
+    bench = Bench(ModelControls(n_idle=2))
+
+    assert [bench.loop.improve() for _ in range(4)] == [True, True, False, False]
+
+
+def test_a_model_with_open_sequences_is_not_asked_to_prepare_itself() -> None:
+    bench = Bench(ModelControls(n_idle=1))
+    bench.arrive(1)
+    bench.loop.step()
+
+    assert not bench.loop.improve()
+    assert bench.controls.n_idle == 1
+
+
+def test_a_model_that_cannot_prepare_itself_serves_as_it_is_and_is_not_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(ModelControls(n_idle=1, fail_idle=True))
+
+    assert not bench.loop.improve()
+
+    assert "serves as it is" in caplog.text
+    bench.controls.fail_idle = False
+    assert not bench.loop.improve()
+    reply = bench.arrive(1)
+    while bench.loop.step():
+        pass
+    assert reply.text == "a b c"
+
+
+def test_a_model_that_was_loaded_again_prepares_itself_again() -> None:
+    bench = Bench(ModelControls(n_idle=1))
+    while bench.loop.improve():
+        pass
+    bench.controls.n_idle = 1
+    bench.loop._unload()
+    assert not bench.loop.improve()
+
+    bench.loop._load()
+
+    assert bench.loop.improve()
+
+
+def test_the_thread_serves_before_it_lets_the_model_prepare_itself() -> None:
+    bench = Bench(ModelControls(n_idle=3))
+    reply = bench.arrive(1)
+
+    def publish(news: News) -> None:
+        bench.news.append(news)
+        if isinstance(news, Updates) and news.finished:
+            assert bench.controls.n_idle == 3
+
+    bench.loop._publish = publish
+    bench.loop._model.idle = _closing_when_done(bench)  # type: ignore[method-assign]
+
+    bench.loop.run()
+
+    assert reply.text == "a b c"
+    assert bench.controls.n_idle == 0
+
+
+def _closing_when_done(bench: Bench) -> Callable[[], bool]:
+    """The model's own `idle`, which ends the loop when nothing is left."""
+    idle = bench.loop._model.idle
+
+    def closing() -> bool:
+        if not (was_left := idle()):
+            bench.loop.inbox.close()
+        return was_left
+
+    return closing

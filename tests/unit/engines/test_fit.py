@@ -23,6 +23,12 @@ def test_what_the_embedded_engine_cannot_do_is_refused(settings: dict[str, str],
         check_fit("pocketsphinx", Settings.load(engine="pocketsphinx", **settings))
 
 
+@pytest.mark.parametrize("engine", ["reference", "pocketsphinx"])
+def test_weights_in_8_bits_are_refused_by_the_engines_that_have_none(engine: str) -> None:
+    with pytest.raises(EngineFailed, match=f"QUANTIZE='int8': ENGINE={engine} cannot do that; expected it unset"):
+        check_fit(engine, Settings.load(engine=engine, quantize="int8"))
+
+
 def test_a_refusal_says_that_auto_chose_the_engine() -> None:
     with pytest.raises(EngineFailed, match="DEVICE='cuda': ENGINE=auto chose pocketsphinx, which cannot do that"):
         check_fit("pocketsphinx", Settings.load(engine="auto", device="cuda"))

@@ -61,18 +61,42 @@ def test_who_decodes_has_a_row_while_others_are_prefilled_in_what_is_left() -> N
     assert fed(step(scheduler)) == [(0, 8, 1, True), (1, 56, 44, True)]
 
 
-def test_a_realtime_arrival_goes_first_and_bulk_prompts_shrink_beside_it() -> None:
-    scheduler = scheduler_of(sequence(0, BATCH, prompt=200, windows=0))
+def test_bulk_rests_while_a_realtime_sequence_runs_and_is_taken_in_small_portions_for_a_while_after() -> None:
+    scheduler = scheduler_of(sequence(0, BATCH, prompt=3000, windows=0))
     assert fed(step(scheduler)) == [(0, 0, 64, False)]
     scheduler.submit(sequence(1, REALTIME, prompt=20, windows=0, arrival_s=1.0))
 
-    assert fed(step(scheduler)) == [(1, 0, 20, True), (0, 64, 32, False)]
-    assert fed(step(scheduler, 1)) == [(1, 20, 1, True), (0, 96, 32, False)]
-    assert fed(step(scheduler)) == [(0, 128, 64, False)]
+    assert fed(step(scheduler)) == [(1, 0, 20, True)]
+    assert fed(step(scheduler, 1)) == [(1, 20, 1, True)]
+    counts = [step(scheduler).feed[0].count for _ in range(65)]
+    assert counts == [32] * 63 + [64] * 2
+
+
+def test_one_batch_sequence_goes_on_decoding_beside_a_realtime_one() -> None:
+    scheduler = scheduler_of(*(sequence(uid, BATCH, prompt=10, windows=0, max_new=9) for uid in range(3)))
+    step(scheduler)
+    scheduler.submit(sequence(9, REALTIME, prompt=20, windows=0, arrival_s=1.0))
+
+    assert fed(step(scheduler)) == [(0, 10, 1, True), (9, 0, 20, True)]
+    assert fed(step(scheduler, 9)) == [(9, 20, 1, True), (0, 11, 1, True)]
+    assert [item.uid for item in step(scheduler).feed] == [0, 1, 2]
+
+
+def test_a_batch_sequence_that_has_waited_for_its_allowance_rests_for_nobody() -> None:
+    scheduler = scheduler_of(sequence(0, BATCH, prompt=200, windows=0))
+    scheduler.submit(sequence(1, REALTIME, prompt=20, windows=0, arrival_s=15.5))
+
+    assert fed(step(scheduler)) == [(0, 0, 32, False), (1, 0, 20, True)]
+
+
+def test_bulk_prompts_shrink_beside_one_who_waits_for_an_answer() -> None:
+    scheduler = scheduler_of(sequence(0, BATCH, prompt=200, windows=0), sequence(1, INTERACTIVE, prompt=20, windows=0))
+
+    assert fed(step(scheduler)) == [(1, 0, 20, True), (0, 0, 32, False)]
 
 
 def test_bulk_is_encoded_a_window_at_a_time_while_somebody_waits_for_an_answer() -> None:
-    scheduler = scheduler_of(sequence(0, BATCH, windows=8), sequence(1, REALTIME, windows=2))
+    scheduler = scheduler_of(sequence(0, BATCH, windows=8), sequence(1, INTERACTIVE, windows=2))
 
     assert step(scheduler).encode == (EncodeItem(1, 0, 2), EncodeItem(0, 0, 1))
 
@@ -80,7 +104,7 @@ def test_bulk_is_encoded_a_window_at_a_time_while_somebody_waits_for_an_answer()
 def test_a_class_that_has_all_its_slots_taken_does_not_keep_another_class_out() -> None:
     scheduler = scheduler_of(*(sequence(uid, BATCH, windows=0, max_new=9) for uid in range(5)), rows=2)
     step(scheduler)
-    scheduler.submit(sequence(9, REALTIME, windows=0, arrival_s=1.0))
+    scheduler.submit(sequence(9, INTERACTIVE, windows=0, arrival_s=1.0))
     plan = step(scheduler)
 
     assert plan.admitted == (9,)
@@ -137,7 +161,7 @@ def test_after_its_allowance_a_batch_sequence_loses_its_places_to_nobody() -> No
 
 def test_an_evicted_sequence_keeps_its_tokens_and_feeds_them_again() -> None:
     victim = sequence(0, BATCH, windows=0, prompt=40)
-    scheduler = scheduler_of(victim, kv=64)
+    scheduler = scheduler_of(victim, kv=64, bulk=64)
     step(scheduler)
     step(scheduler)
     assert victim.n_generated == 2

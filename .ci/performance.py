@@ -1,0 +1,44 @@
+"""Writes docs/performance.md from bench/results/*.json; with --check says whether it is what the results say."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path("bench/results")
+TARGET = Path("docs/performance.md")
+HEADER = """# Performance
+
+Written by `make generate` from `bench/results`; each table is one program's last committed run. Ratios compare two things in
+one run of one machine; min and max are those of its pairs. `make bench-NAME` measures anew.
+"""
+
+
+def main() -> None:
+    text = HEADER + "".join(section(path) for path in sorted(RESULTS.glob("*.json")))
+    if "--check" not in sys.argv:
+        TARGET.write_text(text)
+    elif not TARGET.is_file() or TARGET.read_text() != text:
+        sys.exit(f"{TARGET} is not what the results say; run `make generate`")
+
+
+def section(path: Path) -> str:
+    entries: list[dict[str, Any]] = json.loads(path.read_text())
+    heading = [f"\n## `bench/{path.stem}.py`\n", conditions(entries[0]["conditions"])]
+    lines = [*heading, "| id | what | value | min to max | target | met |", "|--|--|--:|--:|--:|--|"]
+    return "\n".join([*lines, *map(row, entries)]) + "\n"
+
+
+def conditions(known: dict[str, Any]) -> str:
+    return "; ".join(f"{name} {value}" for name, value in known.items()) + ".\n"
+
+
+def row(entry: dict[str, Any]) -> str:
+    spread = f"{entry['min']} to {entry['max']}" if entry.get("min") is not None else ""
+    met = {True: "yes", False: "**no**", None: ""}[entry.get("met")]
+    target = "" if entry.get("target") is None else entry["target"]
+    return f"| {entry.get('id', '')} | {entry['what']} | {entry['value']} {entry['unit']} | {spread} | {target} | {met} |"
+
+
+if __name__ == "__main__":
+    main()
