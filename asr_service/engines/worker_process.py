@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ _IMPORT_ROOT = str(Path(__file__).resolve().parents[2])
 _EXIT_LIMIT_S = 1.0
 
 
-class WorkerRunner:
+class WorkerRunner(ABC):
     """One worker process. A Runner; see there for what the methods promise.
 
     `module` runs with FAILPOINTS and `arguments` on its command line. A counted failpoint (crash*1) is spent with the first
@@ -52,13 +53,13 @@ class WorkerRunner:
         self._is_running = False
         self._run_ended = asyncio.Event()
 
+    @abstractmethod
     def to_job(self, work: Work) -> Frame:
         """The worker's own fields of a job, and its samples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_hypothesis(self, result: Mapping[str, Any], speech: Speech) -> Hypothesis:
         """What the worker's result means."""
-        raise NotImplementedError
 
     @property
     def alive(self) -> bool:

@@ -38,8 +38,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_folder() -> Path:
-    if not SMALL.is_dir():
-        pytest.skip(f"no trained checkpoint in {SMALL}")
+    assert SMALL.is_dir(), f"no trained checkpoint in {SMALL}"
     return SMALL
 
 
