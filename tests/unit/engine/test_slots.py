@@ -409,12 +409,12 @@ async def test_200_works_with_random_fates_are_answered_once_each_and_the_engine
         await until(lambda: engine.load.running == 0)
 
         assert all(isinstance(answer, Hypothesis | AsrError | asyncio.CancelledError) for answer in answers)
-        assert {type(answer) for answer in answers} >= {Hypothesis, EngineRestarting, InternalError}
+        assert {type(answer) for answer in answers} >= {Hypothesis, EngineRestarting, InternalError, DeadlineExceeded}
         assert len(set(controls.served)) == len(controls.served) == engine.calls
         dropped = sum(value(metrics, "asr_queue_dropped_total", why=why) for why in ("cancelled", "expired", "stopped"))
         refused = sum(isinstance(answer, Overloaded) for answer in answers)
         never_in = 200 - engine.calls - int(dropped) - refused  # cancelled or expired before they were queued
-        assert never_in >= 0
+        assert 0 <= never_in <= 200 * 0.4
         controls.plan.clear()
         assert engine.load.queued == engine.load.running == 0
         assert [(await engine.recognize(works.make())).text for _ in range(8)] == ["one two"] * 8
