@@ -62,7 +62,7 @@ class StepEngine:
         idle_timeout_s: float,
         metrics: Metrics,
         recognize_work: RecognizeWork = recognize,
-        prepare_workers: int = 2,
+        prepare_workers: int = 1,
         policy: StartPolicy | None = None,
         hang_limit_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
