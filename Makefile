@@ -21,7 +21,7 @@ demo: $(VENV)/.installed ## start everything, transcribe a sample three ways, co
 	@exec $(BIN)/asr demo
 
 test: $(VENV)/.installed-dev ## run every test that needs no GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak"
 
 soak: $(VENV)/.installed-dev ## run the tests that take long
 	$(BIN)/python -m pytest -m soak

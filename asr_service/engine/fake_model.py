@@ -8,6 +8,7 @@ plan that mixes sequences up, loses tokens in an eviction or reuses places too e
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -103,6 +104,7 @@ class ModelControls:
     n_idle: int = 0  # so many pieces of work are left for when it is idle
     fail_idle: bool = False  # those raise
     is_loaded: bool = False
+    n_releases: int = 0  # each run lets the interpreter go so many times, as operations on tensors do
     n_held: int = 0
     open_works: set[int] = field(default_factory=set)
     plans: list[dict[int, int]] = field(default_factory=list)  # for each run the tokens fed and windows encoded, by work
@@ -175,6 +177,8 @@ class FakeModel:
         amounts |= {self._sequences[item.uid].uid: item.count for item in plan.encode}
         self.controls.plans.append(amounts)
         self.controls.pass_gate()
+        for _ in range(self.controls.n_releases):
+            time.sleep(0)
         self._fail_as_told(amounts)
         for encoding in plan.encode:
             _insist(encoding.first <= self._windows[encoding.uid], "windows are encoded in order")

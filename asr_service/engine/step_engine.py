@@ -30,6 +30,7 @@ from asr_service.engine.protocol import EngineFailed, EngineInfo, EngineLoad, En
 from asr_service.engine.recognition import Attempt, AttemptWork, recognize
 from asr_service.engine.slot import StartPolicy
 from asr_service.engine.step_model import Prepared, StepModel
+from asr_service.engine.turns import take_short_turns
 from asr_service.engine.updates import Ended, News, Ready, Updates
 from asr_service.errors import AsrError, DeadlineExceeded, Draining, EngineGone, InternalError, Overloaded, Starting
 from asr_service.metrics import Metrics
@@ -113,6 +114,7 @@ class StepEngine:
         """Returns when the model is loaded. Raises EngineFailed when it cannot be."""
         if self._state is not EngineState.STOPPED or self._stopping is not None:
             raise EngineFailed(f"the engine is {self._state.value} and can be started only once")
+        take_short_turns()
         self._state = EngineState.STARTING
         self._events = asyncio.get_running_loop()
         self._started = self._events.create_future()

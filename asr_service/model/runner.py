@@ -227,8 +227,6 @@ class ModelRunner:
         """See StepModel."""
         if (reader := self._reader) is None:
             raise RuntimeError("the model was never loaded")
-        if torch.get_num_threads() != 1:
-            torch.set_num_threads(1)  # this thread's: teams of several threads that wait for each other hold up the engine
         with torch.inference_mode():
             windows = windows_of(work.speech.samples, reader.mel, reader.config.audio)
         n_audio = sum(n_tokens(window.n_frames, reader.config.audio) for window in windows)

@@ -272,3 +272,17 @@ async def test_the_metrics_show_what_waits_and_what_runs() -> None:
         assert value(metrics, "asr_engine_running") == 0
         assert value(metrics, "asr_queue_depth", priority="interactive") == 0
     assert value(metrics, "asr_engine_slots") == 0
+
+
+async def test_an_event_loop_that_never_rests_does_not_stop_the_engine() -> None:
+    """With Python's own turns it would take half a minute: each time a step lets the interpreter go costs 5 ms then."""
+    works, controls = Works(), ModelControls(n_releases=500)
+    async with running(controls) as engine:
+        work = works.make(seconds(4))
+        task = asyncio.create_task(engine.recognize(work))
+        while not task.done():
+            for _ in range(300_000):  # some 10 ms in which nothing is awaited
+                pass
+            await asyncio.sleep(0)
+
+        assert (await task).text == text_of(work)
