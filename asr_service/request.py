@@ -37,7 +37,8 @@ class Priority(Enum):
     class goes first without ever starving another (after that many seconds of waiting, older work goes before newer work of
     any class)."""
 
-    REALTIME = 0.0
+    REALTIME = 0.0  # the end of live speech
+    GUESS = 0.5  # live speech while it goes on
     INTERACTIVE = 2.0
     BATCH = 15.0
 
@@ -158,6 +159,15 @@ class SegmentResult:
     index: int
     speech: Speech
     hypothesis: Hypothesis
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """How far a source has come, in ms from its first sample: received >= decoded >= committed, each only grows."""
+
+    received_ms: int = 0
+    decoded_ms: int = 0
+    committed_ms: int = 0
 
 
 @dataclass(slots=True)

@@ -6,10 +6,12 @@ the event loop; cancelling the awaiting task cancels the work, waiting or runnin
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from asr_service.engine.listening import Listening
 from asr_service.languages import Language
 from asr_service.request import Hypothesis, Work
 
@@ -94,6 +96,14 @@ class Engine(Protocol):
         Raises Overloaded (queue full), DeadlineExceeded (deadline passed before it started or while it ran),
         EngineRestarting (the recogniser crashed under it; safe to send again), Draining (the engine was stopped).
         """
+        ...
+
+    def listen(self) -> Listening:
+        """For a stretch of speech that is still growing. Costs nothing before its first call."""
+        ...
+
+    def attend(self) -> AbstractContextManager[None]:
+        """While inside, somebody may need the recogniser at any moment: it is not put to rest for being idle."""
         ...
 
 

@@ -15,10 +15,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from asr_service.engine.idle import IdleTimer
+from asr_service.engine.listening import Listening, Rehearing
 from asr_service.engine.protocol import EngineFailed, EngineInfo, EngineLoad, EngineState
 from asr_service.engine.runner import Runner, RunnerAborted, RunnerCrashed, RunnerFailed
 from asr_service.engine.slot import Slot, SlotState, StartPolicy
@@ -166,6 +168,14 @@ class SlotEngine:
             del job  # a failure and this frame would hold each other, and the samples, until the collector runs
 
     # What waits
+
+    def listen(self) -> Listening:
+        """See Engine.listen."""
+        return Rehearing(self.recognize)
+
+    def attend(self) -> AbstractContextManager[None]:
+        """See Engine.attend."""
+        return self._idle.attend()
 
     def _refuse_unless_ready(self) -> None:
         if self._stopping is not None:

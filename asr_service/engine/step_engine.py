@@ -20,11 +20,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 
 from asr_service.engine.idle import IdleTimer
 from asr_service.engine.inbox import Arrival, Departure, Rest
 from asr_service.engine.jobs import Call, Job, Jobs
+from asr_service.engine.listening import Listening, Rehearing
 from asr_service.engine.loop import EngineLoop
 from asr_service.engine.protocol import EngineFailed, EngineInfo, EngineLoad, EngineState
 from asr_service.engine.recognition import Attempt, AttemptWork, recognize
@@ -147,6 +149,14 @@ class StepEngine:
             return await self._recognize_work(work, partial(self._attempt, call), self._uids.take)
         finally:
             self._calls.discard(call)
+
+    def listen(self) -> Listening:
+        """See Engine.listen."""
+        return Rehearing(self.recognize)
+
+    def attend(self) -> AbstractContextManager[None]:
+        """See Engine.attend."""
+        return self._idle.attend()
 
     async def attempt(self, work: Work) -> Attempt:
         """One decoding of a work and nothing else."""

@@ -12,8 +12,8 @@ from asr_service.engine.protocol import EngineInfo, Feature
 from asr_service.errors import FeatureUnavailable, InvalidValue, LanguageUnavailable, ModelNotFound
 from asr_service.languages import Language, parse_language
 from asr_service.pb.asr.v1 import audio_pb2, transcribe_pb2, transcript_pb2
-from asr_service.request import Phrase, Quality, RecognitionOptions, SegmentResult
-from asr_service.transcriber.job import Completed, Cursors, Partial, Progress, StageTimes, VoiceActivityOptions
+from asr_service.request import Cursors, Phrase, Quality, RecognitionOptions, SegmentResult
+from asr_service.transcriber.job import Completed, Partial, Progress, StageTimes, VoiceActivityOptions
 
 MAX_CONTEXT_CHARS = 10_000
 MAX_PHRASES = 1_000

@@ -11,7 +11,7 @@ from asr_service.grpc_api import convert
 from asr_service.grpc_api.call import Call
 from asr_service.grpc_api.interceptors import Context
 from asr_service.pb.asr.v1 import transcribe_pb2, transcript_pb2
-from asr_service.transcriber.job import Cursors
+from asr_service.request import Cursors
 
 
 class EventWriter:

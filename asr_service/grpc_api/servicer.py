@@ -23,9 +23,9 @@ from asr_service.grpc_api.status import to_stream_error
 from asr_service.grpc_api.upload import Upload
 from asr_service.pb.asr.v1 import info_pb2, stream_pb2, subtitles_pb2, transcribe_pb2, transcript_pb2
 from asr_service.pb.asr.v1.asr_pb2_grpc import AsrServiceServicer
-from asr_service.request import Priority, SegmentResult
+from asr_service.request import Cursors, Priority, SegmentResult
 from asr_service.scheduler.admission import Admission, Ticket
-from asr_service.transcriber.job import Cursors, Event, Job, Partial, Progress
+from asr_service.transcriber.job import Event, Job, Partial, Progress
 from asr_service.transcriber.transcriber import Transcriber
 from asr_service.version import VERSION
 

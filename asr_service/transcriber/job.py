@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from asr_service.audio.source import SourceFormat
 from asr_service.languages import Language
-from asr_service.request import Priority, RecognitionOptions, SegmentResult, TokenUse
+from asr_service.request import Cursors, Priority, RecognitionOptions, SegmentResult, TokenUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,6 @@ class Job:
     arrival_s: float
     deadline_s: float | None = None
     partials: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cursors:
-    """How far a source has come, in ms from its first sample: received >= decoded >= committed, each only grows."""
-
-    received_ms: int = 0
-    decoded_ms: int = 0
-    committed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from asr_service.audio.vad import SileroVad
 from asr_service.decoding.joining import join_texts
 from asr_service.engine.protocol import Engine
 from asr_service.metrics import Metrics
-from asr_service.request import Priority, Samples, SegmentResult, Speech, Work, WorkIds, samples_to_ms
-from asr_service.transcriber.job import Completed, Cursors, Event, Job, Partial, Progress, StageTimes
+from asr_service.request import Cursors, Priority, Samples, SegmentResult, Speech, Work, WorkIds, samples_to_ms
+from asr_service.transcriber.job import Completed, Event, Job, Partial, Progress, StageTimes
 from asr_service.transcriber.listener import Listener, SpeechListener, StretchCaps, WholeListener
 from asr_service.transcriber.partial import LatestText
 from asr_service.transcriber.text import Said, main_language, total_tokens

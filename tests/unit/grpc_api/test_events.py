@@ -7,7 +7,7 @@ from asr_service.errors import SlowConsumer
 from asr_service.grpc_api.call import Call
 from asr_service.grpc_api.events import EventWriter
 from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeUploadResponse, UploadProgress
-from asr_service.transcriber.job import Cursors
+from asr_service.request import Cursors
 
 
 class Context:

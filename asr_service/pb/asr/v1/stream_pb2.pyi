@@ -519,25 +519,40 @@ Global___Marker: _TypeAlias = Marker  # noqa: Y015
 
 @_typing.final
 class Resume(_message.Message):
-    """Go on with a lost session. Unknown, expired or replayed too late: OUT_OF_RANGE reason RESUME_WINDOW_GONE."""
+    """Go on with a lost session, at the replica that has it or at another one. Then send the audio again from the last
+    acknowledged sample on, with `Audio.first_sample`; what the server has already is skipped.
+
+    A token that is none, or whose window is over: OUT_OF_RANGE reason RESUME_WINDOW_GONE; so are events after `last_seq` that
+    are no longer kept, and audio that begins after what the server has.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
+    DURABLE_SAMPLES_FIELD_NUMBER: _builtins.int
+    UTTERANCES_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """From SessionStarted or GoAway."""
     last_seq: _builtins.int
     """The seq of the last event the client has processed; events after it are sent again."""
+    durable_samples: _builtins.int
+    """`durable_samples` of the last Ack the client has processed, 0 without one. A replica that does not know the session goes on
+    from there; the text of what was said before is the client's already.
+    """
+    utterances: _builtins.int
+    """How many finals the client has processed: the utterance that such a replica counts on from."""
     def __init__(
         self,
         *,
         resume_token: _builtins.str = ...,
         last_seq: _builtins.int = ...,
+        durable_samples: _builtins.int = ...,
+        utterances: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_seq", b"last_seq", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_samples", b"durable_samples", "last_seq", b"last_seq", "resume_token", b"resume_token", "utterances", b"utterances"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
