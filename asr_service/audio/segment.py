@@ -35,6 +35,7 @@ _HYSTERESIS = 0.15
 _MIN_EXIT = 0.01
 _SHORT_PAUSE_FRAMES = 3  # 96 ms
 _CUT_WINDOW_MS = 3_000
+_REST_SILENCE_MS = 500  # what a cut has left over is not waited for longer, if nothing loud is in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,20 @@ class SegmenterConfig:
 
 
 @dataclass(slots=True)
-class _Stretch:
-    """Speech that has begun."""
+class Stretch:
+    """Speech that has begun, or what a cut has left over."""
 
     start: int  # sample
     first_loud: int | None  # frame; None in the rest of a cut stretch until one comes
     is_rest: bool = False
     pause: int | None = None  # frame where the current pause began
+
+    def is_speech(self, end: int, min_speech_samples: int) -> bool:
+        """If it ended at this sample: was it more than a click?"""
+        if self.first_loud is None:
+            return False
+        loud_end = end if self.pause is None else self.pause * FRAME_SAMPLES
+        return self.is_rest or loud_end - self.first_loud * FRAME_SAMPLES >= min_speech_samples
 
 
 @dataclass(slots=True)
@@ -109,10 +117,10 @@ class Segmenter:
     """Cuts one source. Memory is bounded by hard_max_ms and the largest block fed."""
 
     def __init__(self, config: SegmenterConfig | None = None) -> None:
-        self._config = config or SegmenterConfig()
+        self.config = config or SegmenterConfig()  # may be replaced while no stretch has begun
         self._buffer = SampleBuffer()
         self._probabilities = _Probabilities()
-        self._stretch: _Stretch | None = None
+        self._stretch: Stretch | None = None
         self._last_end = 0  # sample where the last stretch ended
 
     def feed(self, samples: Samples, probabilities: NDArray[np.float32]) -> list[Speech]:
@@ -131,23 +139,55 @@ class Segmenter:
         return speeches
 
     def finish(self) -> list[Speech]:
-        """The stretch that the end of the source ends, if any."""
+        """The stretch that the end of the source ends, if any. More may be fed: then it was the end of a part."""
         stretch = self._stretch
         if stretch is None:
             return []
-        end = self._buffer.end
-        if stretch.pause is not None:
-            end = min(end, stretch.pause * FRAME_SAMPLES + self._config.suffix_samples)
-        speech = self._end(stretch, end)
+        speech = self._end(stretch, min(self._buffer.end, self.speech_end))
         return [speech] if speech is not None else []
 
+    # What is going on, for those who cannot wait for the end
+
+    @property
+    def stretch(self) -> Stretch | None:
+        """The one that has begun, not to be changed."""
+        return self._stretch
+
+    @property
+    def end(self) -> int:
+        """Sample up to which audio was fed."""
+        return self._buffer.end
+
+    @property
+    def heard(self) -> int:
+        """Sample up to which frames have a probability."""
+        return self._probabilities.end * FRAME_SAMPLES
+
+    @property
+    def needed(self) -> int:
+        """Sample from which on audio may still belong to a stretch to come, or to the one that has begun."""
+        if self._stretch is not None:
+            return self._stretch.start
+        return max(self._last_end, self.heard - ms_to_samples(self.config.prefix_padding_ms))
+
+    @property
+    def speech_end(self) -> int:
+        """Where the stretch would end if its pause went on, and without a pause the end of what was fed."""
+        if self._stretch is None or self._stretch.pause is None:
+            return self._buffer.end
+        return self._stretch.pause * FRAME_SAMPLES + self.config.suffix_samples
+
+    def speech(self, start: int, end: int) -> Speech:
+        """These samples of the stretch that has begun."""
+        return Speech(self._buffer.slice(start, end), samples_to_ms(start), self._probabilities.mean(start, end))
+
     def _step(self, frame: int, probability: float) -> Speech | None:
-        config = self._config
+        config = self.config
         is_loud = probability >= config.threshold
         if self._stretch is None:
             if is_loud:
                 start = frame * FRAME_SAMPLES - ms_to_samples(config.prefix_padding_ms)
-                self._stretch = _Stretch(max(start, self._last_end), first_loud=frame)
+                self._stretch = Stretch(max(start, self._last_end), first_loud=frame)
             return None
         stretch = self._stretch
         if is_loud:
@@ -157,12 +197,13 @@ class Segmenter:
             stretch.pause = frame
         return self._end_if_due(stretch, end_frame=frame + 1)
 
-    def _end_if_due(self, stretch: _Stretch, end_frame: int) -> Speech | None:
-        config = self._config
+    def _end_if_due(self, stretch: Stretch, end_frame: int) -> Speech | None:
+        config = self.config
         now = end_frame * FRAME_SAMPLES
         if stretch.pause is not None:
             n_quiet = end_frame - stretch.pause
-            if n_quiet * FRAME_SAMPLES >= ms_to_samples(config.silence_ms):
+            silence_ms = config.silence_ms if stretch.first_loud is not None else min(config.silence_ms, _REST_SILENCE_MS)
+            if n_quiet * FRAME_SAMPLES >= ms_to_samples(silence_ms):
                 return self._end(stretch, stretch.pause * FRAME_SAMPLES + config.suffix_samples)
             if n_quiet >= _SHORT_PAUSE_FRAMES and now - stretch.start > ms_to_samples(config.soft_max_ms):
                 return self._cut(stretch, max(stretch.start, stretch.pause * FRAME_SAMPLES), now, cut_in_speech=False)
@@ -172,24 +213,20 @@ class Segmenter:
             return self._cut(stretch, window, now, cut_in_speech=True)
         return None
 
-    def _end(self, stretch: _Stretch, end: int) -> Speech | None:
+    def _end(self, stretch: Stretch, end: int) -> Speech | None:
         """Back to silence. None when the stretch is not worth a Speech."""
         self._stretch = None
-        if stretch.first_loud is None:
-            return None
-        loud_end = end if stretch.pause is None else stretch.pause * FRAME_SAMPLES
-        loud_samples = loud_end - stretch.first_loud * FRAME_SAMPLES
-        if not stretch.is_rest and loud_samples < ms_to_samples(self._config.min_speech_ms):
+        if not stretch.is_speech(end, ms_to_samples(self.config.min_speech_ms)):
             return None
         return self._emit(stretch.start, end, cut_in_speech=False)
 
-    def _cut(self, stretch: _Stretch, window: int, now: int, *, cut_in_speech: bool) -> Speech | None:
+    def _cut(self, stretch: Stretch, window: int, now: int, *, cut_in_speech: bool) -> Speech | None:
         """Ends the stretch at the quietest frame of the samples window to now and starts the next there."""
         window = -(-window // FRAME_SAMPLES) * FRAME_SAMPLES
         at = window + quietest_point(self._buffer.slice(window, now), FRAME_SAMPLES)
-        first_loud = self._probabilities.first_at_least(self._config.threshold, at // FRAME_SAMPLES)
-        self._stretch = _Stretch(at, first_loud, is_rest=True, pause=stretch.pause)
-        if stretch.first_loud is None:
+        first_loud = self._probabilities.first_at_least(self.config.threshold, at // FRAME_SAMPLES)
+        self._stretch = Stretch(at, first_loud, is_rest=True, pause=stretch.pause)
+        if not stretch.is_speech(now, ms_to_samples(self.config.min_speech_ms)):
             return None
         return self._emit(stretch.start, at, cut_in_speech=cut_in_speech)
 
@@ -199,11 +236,7 @@ class Segmenter:
         return Speech(samples, samples_to_ms(start), self._probabilities.mean(start, end), cut_in_speech)
 
     def _forget(self) -> None:
-        if self._stretch is not None:
-            needed = self._stretch.start
-        else:
-            heard = self._probabilities.end * FRAME_SAMPLES
-            needed = max(self._last_end, heard - ms_to_samples(self._config.prefix_padding_ms))
+        needed = self.needed
         self._buffer.forget_before(needed)
         self._probabilities.forget_before(needed // FRAME_SAMPLES)
 
@@ -212,24 +245,38 @@ class WholeSegmenter:
     """Detection off: every sample is in exactly one piece of at most soft_max_ms, cut at the quietest frame of its last 3 s."""
 
     def __init__(self, soft_max_ms: int = 30_000) -> None:
-        self._max_samples = ms_to_samples(soft_max_ms)
-        self._window_samples = min(ms_to_samples(_CUT_WINDOW_MS), self._max_samples // 2)
-        if self._window_samples < FRAME_SAMPLES:
-            raise ValueError(f"soft_max_ms: {soft_max_ms} is below {2 * samples_to_ms(FRAME_SAMPLES)}")
+        if soft_max_ms < (least_ms := 2 * samples_to_ms(FRAME_SAMPLES)):
+            raise ValueError(f"soft_max_ms: {soft_max_ms} is below {least_ms}")
+        self.soft_max_ms = soft_max_ms  # may be changed at any time
         self._buffer = SampleBuffer()
 
     def feed(self, samples: Samples) -> list[Speech]:
         self._buffer.append(samples)
         speeches: list[Speech] = []
-        while self._buffer.end - self._buffer.start > self._max_samples:
-            window = self._buffer.start + self._max_samples - self._window_samples
-            end = self._buffer.start + self._max_samples
+        max_samples = ms_to_samples(self.soft_max_ms)
+        while self._buffer.end - self._buffer.start > max_samples:
+            end = self._buffer.start + max_samples
+            window = end - min(ms_to_samples(_CUT_WINDOW_MS), max_samples // 2)
             speeches.append(self._take(window + quietest_point(self._buffer.slice(window, end), FRAME_SAMPLES)))
         return speeches
 
     def finish(self) -> list[Speech]:
-        """The rest, if any."""
+        """The rest, if any. More may be fed: then it was the end of a part."""
         return [self._take(self._buffer.end)] if self._buffer.end > self._buffer.start else []
+
+    @property
+    def start(self) -> int:
+        """Sample where the piece begins that is growing."""
+        return self._buffer.start
+
+    @property
+    def end(self) -> int:
+        """Sample up to which audio was fed."""
+        return self._buffer.end
+
+    def speech(self) -> Speech:
+        """The piece that is growing."""
+        return Speech(self._buffer.slice(self.start, self.end), samples_to_ms(self.start))
 
     def _take(self, end: int) -> Speech:
         start = self._buffer.start

@@ -1,0 +1,57 @@
+"""In which order the messages of a live session may come.
+
+state      message                                      next
+new        config, resume                               open
+open       audio, silence, flush, patch, marker         open
+open       finish                                       finished
+any        anything else, an empty message included     MessageOrder, naming the message's index
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from asr_service.errors import MessageOrder
+
+
+class MessageKind(Enum):
+    """The arms of StreamTranscribeRequest; EMPTY: none of them."""
+
+    CONFIG = "config"
+    RESUME = "resume"
+    AUDIO = "audio"
+    SILENCE = "silence"
+    FLUSH = "flush"
+    PATCH = "patch"
+    MARKER = "marker"
+    FINISH = "finish"
+    EMPTY = "empty"
+
+
+_OPENING = (MessageKind.CONFIG, MessageKind.RESUME)
+
+
+class Order:
+    """Of one connection."""
+
+    def __init__(self) -> None:
+        self.n_messages = 0
+        self._is_open = False
+        self._is_finished = False
+
+    def check(self, kind: MessageKind) -> None:
+        """The next message. Raises MessageOrder."""
+        index = self.n_messages
+        self.n_messages += 1
+        if kind is MessageKind.EMPTY:
+            raise MessageOrder(
+                f"message {index}: nothing is set; expected one of config, audio, silence, flush, patch, marker, finish"
+            )
+        if self._is_finished:
+            raise MessageOrder(f"message {index}: {kind.value} came after finish; expected nothing")
+        if not self._is_open and kind not in _OPENING:
+            raise MessageOrder(f"message {index}: {kind.value} came first; expected config or resume")
+        if self._is_open and kind in _OPENING:
+            raise MessageOrder(f"message {index}: {kind.value} came again; expected it as the first message only")
+        self._is_open = True
+        self._is_finished = kind is MessageKind.FINISH
