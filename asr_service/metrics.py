@@ -65,6 +65,12 @@ class Metrics:
         self.decoders_busy = Gauge("asr_decoders_busy", "Decoder processes at work", registry=r)
         self.decoders_waiting = Gauge("asr_decoders_waiting", "Sources waiting for a decoder process", registry=r)
         self.decoder_restarts = Counter("asr_decoder_restarts_total", "Decoder processes replaced", ["why"], registry=r)
+        self.vad_streams_per_run = Histogram(
+            "asr_vad_streams_per_run",
+            "Live streams that shared a run of the voice activity detector",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+            registry=r,
+        )
         self.audio_seconds = Counter("asr_audio_seconds_total", "Audio decoded", registry=r)
         self.speech_seconds = Counter("asr_speech_seconds_total", "Audio given to the recogniser", registry=r)
         self.event_loop_lag_seconds = Gauge("asr_event_loop_lag_seconds", "Lag of the event loop, last probe", registry=r)

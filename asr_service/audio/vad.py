@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from asr_service.request import Samples
 
 FRAME_SAMPLES = 512
-_CONTEXT_SAMPLES = 64
+CONTEXT_SAMPLES = 64
 _STATE_SHAPE = (1, 1, 128)
 _MODEL_FILE = "silero_vad_16k_sequence.onnx"
 _MAX_FRAMES_PER_RUN = 1024
@@ -39,11 +39,7 @@ class SileroVad:
         path = find_model() if model_path is None else model_path
         if not path.is_file():
             raise VadModelMissing(_advice(f"{path} does not exist"))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _LOG_ERRORS_ONLY
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
 
     def new_stream(self) -> VadStream:
         return VadStream(self)
@@ -61,22 +57,22 @@ class VadStream:
         self._vad = vad
         self._h: Samples = np.zeros(_STATE_SHAPE, np.float32)
         self._c: Samples = np.zeros(_STATE_SHAPE, np.float32)
-        self._held: Samples = np.zeros(_CONTEXT_SAMPLES, np.float32)  # the context, then samples of an unfinished frame
+        self._held: Samples = np.zeros(CONTEXT_SAMPLES, np.float32)  # the context, then samples of an unfinished frame
 
     def push(self, samples: Samples) -> NDArray[np.float32]:
         """Speech probabilities, shape (n,), of the n frames that these samples (any number) complete."""
         held = np.concatenate((self._held, samples.astype(np.float32, copy=False)))
-        n_frames = (len(held) - _CONTEXT_SAMPLES) // FRAME_SAMPLES
+        n_frames = (len(held) - CONTEXT_SAMPLES) // FRAME_SAMPLES
         self._held = held[n_frames * FRAME_SAMPLES :].copy()
         if n_frames == 0:
             return np.zeros(0, np.float32)
-        frames = sliding_window_view(held, _CONTEXT_SAMPLES + FRAME_SAMPLES)[::FRAME_SAMPLES][:n_frames]
+        frames = sliding_window_view(held, CONTEXT_SAMPLES + FRAME_SAMPLES)[::FRAME_SAMPLES][:n_frames]
         parts = [self._run(frames[at : at + _MAX_FRAMES_PER_RUN]) for at in range(0, n_frames, _MAX_FRAMES_PER_RUN)]
         return np.concatenate(parts)
 
     def finish(self) -> NDArray[np.float32]:
         """The probability of the last, unfinished frame, filled up with silence: shape (1,), or (0,) if there is none."""
-        n_left = len(self._held) - _CONTEXT_SAMPLES
+        n_left = len(self._held) - CONTEXT_SAMPLES
         if n_left == 0:
             return np.zeros(0, np.float32)
         return self.push(np.zeros(FRAME_SAMPLES - n_left, np.float32))
@@ -86,12 +82,21 @@ class VadStream:
         return probabilities
 
 
-def find_model() -> Path:
+def session_options() -> onnxruntime.SessionOptions:
+    """A small network: one thread, and no chatter."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    return options
+
+
+def find_model(name: str = _MODEL_FILE) -> Path:
     """Where the silero_vad package keeps the file; the package itself is not imported. Raises VadModelMissing."""
     spec = importlib.util.find_spec("silero_vad")
     if spec is None or not spec.submodule_search_locations:
         raise VadModelMissing(_advice("the package silero-vad is not installed"))
-    return Path(spec.submodule_search_locations[0], "data", _MODEL_FILE)
+    return Path(spec.submodule_search_locations[0], "data", name)
 
 
 def _advice(what: str) -> str:
