@@ -23,9 +23,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_service.audio.vad import FRAME_SAMPLES
 from asr_service.request import (
-    SAMPLE_RATE,
     Cursors,
     Hypothesis,
     RecognitionOptions,
@@ -37,18 +35,17 @@ from asr_service.request import (
 from asr_service.session.endpoint import Notice, make_endpointer
 from asr_service.session.events import (
     Decide,
-    Decided,
     Ended,
     EndReason,
     Final,
     Guess,
-    MarkerReached,
     Output,
     SpeechEventType,
     SpeechNoticed,
     Wish,
 )
 from asr_service.session.pace import Pace
+from asr_service.session.progress import Progress
 from asr_service.session.settings import SessionSettings
 from asr_service.session.utterance import Utterance, is_same
 
@@ -74,10 +71,8 @@ class Session:
         self._tickets = count()
         self._open: Utterance | None = None  # announced and not ended
         self._undecided: list[Utterance] = []  # in order, the open one last
-        self._markers: list[tuple[str, int]] = []
         self._pace = Pace(settings.partials.interval_ms)
-        self._cursors = Cursors()
-        self._durable = 0  # sample that Decided was told of
+        self._progress = Progress(first_sample)
         self._began_s = now_s
         self._fed_s = now_s
         self._quiet_since = 0  # sample where speech last ended
@@ -87,7 +82,7 @@ class Session:
 
     @property
     def cursors(self) -> Cursors:
-        return self._cursors
+        return self._progress.cursors
 
     @property
     def n_undecided(self) -> int:
@@ -125,7 +120,7 @@ class Session:
 
     def mark(self, id_: str, now_s: float) -> list[Output]:
         """MarkerReached will come when everything before is decided."""
-        self._markers.append((id_, self._endpointer.received // FRAME_SAMPLES * FRAME_SAMPLES))
+        self._progress.mark(id_, self._endpointer.received)
         return self._advance(now_s)
 
     def patch(
@@ -155,6 +150,15 @@ class Session:
         self._ending = reason
         return outputs + self._advance(now_s)
 
+    def truncate(self, reason: EndReason, now_s: float) -> list[Output]:
+        """Ends at once, without waiting for the recogniser: what is not decided becomes a final with the text that is known,
+        flagged TRUNCATED. Answers that come later are ignored."""
+        outputs = self.end(reason, now_s)
+        for utterance in self._undecided:
+            if utterance.final is None:
+                utterance.truncate()
+        return [*(output for output in outputs if not isinstance(output, Guess | Decide)), *self._advance(now_s)]
+
     def tick(self, now_s: float) -> list[Output]:
         """Time has passed."""
         endpointing = self.settings.endpointing
@@ -172,6 +176,7 @@ class Session:
         utterance = self._answered(ticket)
         if utterance is None:
             return []
+        utterance.latest = hypothesis
         end = self._settle(utterance, now_s)
         return self._show(utterance, hypothesis, end) + self._advance(now_s)
 
@@ -181,7 +186,7 @@ class Session:
         if utterance is None:
             return []
         assert utterance.wish is not None, "it was found by its wish"  # noqa: S101  # narrows the type
-        speech = utterance.wish.speech
+        speech, utterance.latest = utterance.wish.speech, hypothesis
         end = self._settle(utterance, now_s)
         if utterance.ended is not None:
             utterance.conclude(hypothesis)
@@ -310,10 +315,8 @@ class Session:
         """Everything that has become possible."""
         outputs = self._finals()
         outputs += self._wishes(now_s)
-        self._move_cursors()
-        outputs += self._reached_markers()
-        outputs += self._told_durable(is_final=any(isinstance(output, Final) for output in outputs))
-        lag_ms = self._cursors.received_ms - self._cursors.decoded_ms if self._undecided else 0
+        outputs += self._tell_progress(is_final=any(isinstance(output, Final) for output in outputs))
+        lag_ms = self.cursors.received_ms - self.cursors.decoded_ms if self._undecided else 0
         if (throttled := self._pace.news(lag_ms, now_s)) is not None and not self._is_over:
             outputs.append(throttled)
         if self._ending is not None and not self._undecided and not self._is_over:
@@ -340,30 +343,14 @@ class Session:
             return self._undecided[0].start
         return self._endpointer.heard if self._endpointer.is_silent else self._endpointer.needed
 
-    def _move_cursors(self) -> None:
-        settled = self._settled
+    def _tell_progress(self, *, is_final: bool) -> list[Output]:
+        received, settled = self._endpointer.received, self._settled
         looked_at = max([settled, *(one.heard for one in self._undecided)])
         if self._ending is not None and not self._undecided:
-            settled = looked_at = self._endpointer.received
-        was = self._cursors
-        received_ms = self._ms(self._endpointer.received)
-        decoded_ms = max(was.decoded_ms, min(received_ms, self._ms(looked_at)))
-        self._cursors = Cursors(received_ms, decoded_ms, max(was.committed_ms, min(decoded_ms, self._ms(settled))))
-
-    def _reached_markers(self) -> list[Output]:
-        settled = self._endpointer.received if self._ending is not None and not self._undecided else self._settled
-        n_reached = 0
-        while n_reached < len(self._markers) and self._markers[n_reached][1] <= settled:
-            n_reached += 1
-        reached, self._markers = self._markers[:n_reached], self._markers[n_reached:]
-        return [MarkerReached(id_) for id_, _ in reached]
-
-    def _told_durable(self, *, is_final: bool) -> list[Output]:
+            settled = looked_at = received
+        self._progress.move(received=received, looked_at=looked_at, settled=settled)
         durable = self._undecided[0].start if self._undecided else self._endpointer.needed
-        if durable <= self._durable or not (is_final or durable - self._durable >= SAMPLE_RATE):
-            return []
-        self._durable = durable
-        return [Decided(self._first_sample + durable)]
+        return [*self._progress.reached(settled), *self._progress.durable(durable, is_final=is_final)]
 
     # Patience
 
@@ -383,15 +370,12 @@ class Session:
         if self._ending is not None:
             return []
         number = self._open.number if self._open is not None else -1
-        at_ms = self._ms(self._endpointer.received)
+        at_ms = self._progress.ms(self._endpointer.received)
         noticed = SpeechNoticed(SpeechEventType.TIMEOUT, at_ms, max(number, 0))
         return [noticed, *self.end(reason, now_s)]
 
     def _noticed(self, notice: Notice, utterance: Utterance) -> SpeechNoticed:
-        return SpeechNoticed(notice.type, self._ms(notice.at), utterance.number, notice.probability)
+        return SpeechNoticed(notice.type, self._progress.ms(notice.at), utterance.number, notice.probability)
 
     def _placed(self, speech: Speech) -> Speech:
         return replace(speech, start_ms=speech.start_ms + samples_to_ms(self._first_sample)) if self._first_sample else speech
-
-    def _ms(self, sample: int) -> int:
-        return samples_to_ms(self._first_sample + sample)

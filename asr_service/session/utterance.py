@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from asr_service.request import Hypothesis, RecognitionOptions, SegmentResult, Speech
+from asr_service.request import Hypothesis, Quality, RecognitionOptions, SegmentResult, Speech
 from asr_service.session.commit import Commitment
 from asr_service.session.endpoint import Notice
 from asr_service.session.events import Final, Partial, Wish
@@ -33,6 +33,7 @@ class Utterance:
     held: Partial | None = None
     shown: Partial | None = None
     final: Final | None = None
+    latest: Hypothesis = field(default_factory=lambda: Hypothesis("", None))  # of the answers so far
     commitment: Commitment = field(default_factory=Commitment)
 
     def partial(self, hypothesis: Hypothesis, at: int, *, stable_only: bool) -> Partial | None:
@@ -60,3 +61,7 @@ class Utterance:
         self.wish = None
         self.held = None
         self.final = Final(result, revised=not hypothesis.text.startswith(shown))
+
+    def truncate(self) -> None:
+        """There is no time to decide: what was heard last has to do."""
+        self.conclude(replace(self.latest, flags=self.latest.flags | {Quality.TRUNCATED}))

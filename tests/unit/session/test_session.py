@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asr_service.errors import InvalidValue
-from asr_service.request import Cursors, Hypothesis, ms_to_samples
+from asr_service.request import Cursors, Hypothesis, Quality, ms_to_samples
 from asr_service.session.events import (
     Decide,
     Decided,
@@ -326,3 +326,17 @@ def test_the_cursors_end_where_the_audio_does() -> None:
     room = Room().hear("#" * 50).finish()
 
     assert room.session.cursors == Cursors(1600, 1600, 1600)
+
+
+def test_a_session_without_time_ends_with_what_is_known() -> None:
+    room = Room(answers=False).hear("#" * 40)
+    room.answer(0, "turn on")
+    room.hear("#" * 40 + "." * 30 + "#" * 40)
+    room.take(room.session.truncate(EndReason.DEADLINE, room.now_s))
+    late = room.wishes[-1]
+    room.take(room.session.decided(late.ticket, Hypothesis("too late", None), room.now_s))
+
+    assert room.texts == ["turn on", ""]
+    assert all(Quality.TRUNCATED in final.result.hypothesis.flags for final in room.finals)
+    assert room.events[-1] == Ended(EndReason.DEADLINE)
+    assert room.session.is_over
