@@ -16,15 +16,19 @@ from prometheus_client import start_http_server
 from asr_service.audio.limits import AudioLimits
 from asr_service.audio.pool import DecodePool
 from asr_service.audio.vad import SileroVad
+from asr_service.audio.vad_batch import FrameDetector, VadBatcher
 from asr_service.config import Settings, cpu_count
 from asr_service.engine.protocol import Engine
 from asr_service.engines.select import choose_engine
 from asr_service.grpc_api.convert import now_message
 from asr_service.grpc_api.server import AsrServer
-from asr_service.grpc_api.servicer import Service
+from asr_service.grpc_api.service import Service
 from asr_service.hosts import host_port
+from asr_service.live.live_session import LiveParts
+from asr_service.live.sessions import LiveSessions
 from asr_service.loop_lag import watch_loop_lag
 from asr_service.metrics import Metrics
+from asr_service.request import WorkIds
 from asr_service.scheduler.admission import Admission
 from asr_service.transcriber.listener import StretchCaps
 from asr_service.transcriber.transcriber import Transcriber
@@ -66,6 +70,10 @@ async def serving(
         )
         # In a thread: a model may have to be downloaded first, and signals have to be heard meanwhile.
         engine = await asyncio.to_thread(make_engine or choose_engine, settings, metrics)
+        # Live containers hold a process for as long as somebody speaks: uploads must not wait for them.
+        live_pool = DecodePool(_limits(settings), max_workers=settings.live_decode_workers, warm=0, metrics=metrics)
+        detector = VadBatcher(FrameDetector(), executor, metrics)
+        parts = LiveParts(live_pool, detector, engine, metrics, WorkIds())
         service = Service(
             settings=settings,
             engine=engine,
@@ -76,6 +84,7 @@ async def serving(
                 max_wait_s=settings.max_expected_wait,
             ),
             start_time=now_message(),
+            live=LiveSessions(parts, metrics, max_detached=settings.max_resumable_sessions),
         )
         server = AsrServer(settings, service, metrics)
         drain = partial(server.stop, settings.drain_timeout)
@@ -83,6 +92,7 @@ async def serving(
         await server.start(address or host_port(settings.host, settings.grpc_port))
         await pool.start()
         stack.push_async_callback(pool.stop)
+        stack.push_async_callback(live_pool.stop)
         await engine.start()
         stack.push_async_callback(engine.stop)
         stack.push_async_callback(drain)

@@ -14,13 +14,10 @@ from asr_service.failpoints import Failpoints
 from asr_service.hosts import is_loopback
 
 _MIB = 1024 * 1024
-_TWO_MODELS = "two models in one service are not part of this version"
 _ENCODER = "an encoder from another file is not part of this version"
 _PROCESS = "a supervised engine process is not part of this version"
 
 REFUSALS = (
-    Refusal("DUAL_MODEL", ("false", "0"), _TWO_MODELS),
-    Refusal("FAST_MODEL_ID", (), _TWO_MODELS),
     Refusal("USE_SPECULATIVE", ("false", "0"), "speculative decoding is not part of this version"),
     Refusal("USE_VLLM", ("false", "0"), "the vLLM adapter is not part of this version"),
     Refusal("USE_CAUSAL_ENCODER", ("false", "0"), "a causal encoder is not part of this version"),
@@ -66,6 +63,14 @@ class Settings(EnvironmentSettings):
         validation_alias=AliasChoices("model_id", "model_name"),
         description="Model to load. For qwen3 and reference: a folder with a checkpoint, or a name on the Hugging Face hub; "
         f"empty: {DEFAULT_MODEL_ID}",
+    )
+    dual_model: bool = Field(
+        False,
+        description="Two models: FAST_MODEL_ID guesses at live speech while it goes on, MODEL_ID decides and does all else. "
+        "The settings of qwen3 hold for each of them, KV_CACHE_MIB too; ENGINE=qwen3 only",
+    )
+    fast_model_id: str = Field(
+        "", description="The other model of DUAL_MODEL=true: a folder with a checkpoint, or a name on the Hugging Face hub"
     )
     device: str = Field(
         "auto", description="Where qwen3 and reference compute: auto (CUDA if there is one), cpu, cuda or cuda:N"
@@ -126,6 +131,13 @@ class Settings(EnvironmentSettings):
     max_requests: int = Field(
         128, ge=1, le=100_000, description="Requests inside the server at once; more are refused with a retry hint"
     )
+    max_resumable_sessions: int = Field(
+        64,
+        ge=0,
+        le=100_000,
+        description="Live sessions whose clients are gone and that wait to be resumed at once; more are dropped. Each keeps its "
+        "last utterance and events",
+    )
     max_queued_segments: int = Field(1024, ge=1, le=1_000_000, description="Segments waiting for the engine at once")
     max_expected_wait: float = Field(
         60.0,
@@ -156,6 +168,12 @@ class Settings(EnvironmentSettings):
         30.0, gt=0, le=3600, description="Seconds an upload may bring no bytes, or its events stay unread, before it is ended"
     )
     decode_workers: int = Field(0, ge=0, le=256, description="Most decoder processes; 0: twice the CPU cores, at least 4")
+    live_decode_workers: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Most decoder processes of live sessions that send a container, each for as long as it lasts",
+    )
     drain_timeout: float = Field(30.0, ge=0, le=3600, description="Seconds that running calls get to finish at shutdown")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
@@ -200,6 +218,12 @@ class Settings(EnvironmentSettings):
             raise ValueError(
                 f"SEGMENT_SOFT_SECONDS={self.segment_soft_seconds:g}: expected less than SEGMENT_HARD_SECONDS={hard:g}"
             )
+        if self.dual_model and self.engine != "qwen3":
+            raise ValueError(f"DUAL_MODEL=true: ENGINE={self.engine} cannot do that; expected ENGINE=qwen3")
+        if self.dual_model and not self.fast_model_id:
+            raise ValueError("DUAL_MODEL=true: expected FAST_MODEL_ID to name the model that guesses")
+        if self.fast_model_id and not self.dual_model:
+            raise ValueError(f"FAST_MODEL_ID={self.fast_model_id!r}: expected DUAL_MODEL=true with it")
         if not self.is_loopback and not self.api_keys and not self.allow_unauthenticated:
             raise ValueError(
                 f"HOST={self.host!r}: listening beyond loopback needs API_KEYS, or ALLOW_UNAUTHENTICATED=true to do without"

@@ -11,6 +11,8 @@
     |- ModelNotFound                 NOT_FOUND            MODEL_NOT_FOUND
     |- FeatureUnavailable            FAILED_PRECONDITION  FEATURE_UNAVAILABLE
     |  `- LanguageUnavailable        FAILED_PRECONDITION  LANGUAGE_UNAVAILABLE
+    |- ResumeWindowGone              OUT_OF_RANGE         RESUME_WINDOW_GONE
+    |- SessionTaken                  ABORTED              SESSION_TAKEN
     |- Overloaded                    RESOURCE_EXHAUSTED   OVERLOADED            + retry_after_s
     |  |- SlowConsumer               RESOURCE_EXHAUSTED   SLOW_CONSUMER
     |  `- EngineMemory               RESOURCE_EXHAUSTED   ENGINE_MEMORY
@@ -121,6 +123,20 @@ class LanguageUnavailable(FeatureUnavailable):
     """A known language that the loaded engine does not speak."""
 
     reason = "LANGUAGE_UNAVAILABLE"
+
+
+class ResumeWindowGone(AsrError):
+    """A session cannot be gone on with: it is not known any more, or not all that the client lacks is kept."""
+
+    status = "OUT_OF_RANGE"
+    reason = "RESUME_WINDOW_GONE"
+
+
+class SessionTaken(AsrError):
+    """The session goes on at another connection, which resumed it."""
+
+    status = "ABORTED"
+    reason = "SESSION_TAKEN"
 
 
 class Overloaded(AsrError):

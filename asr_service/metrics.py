@@ -52,6 +52,12 @@ class Metrics:
         self.engine_tokens = Counter(
             "asr_engine_tokens_total", "Tokens fed to the model (prefill: prompts; decode: its own words)", ["kind"], registry=r
         )
+        self.engine_draft_tokens = Counter(
+            "asr_engine_draft_tokens_total",
+            "Tokens of the text so far that live speech kept (confirmed) or took back (rejected) when it was asked again",
+            ["outcome"],
+            registry=r,
+        )
         self.engine_evictions = Counter(
             "asr_engine_evictions_total", "Segments that lost their places in the cache and were fed again", registry=r
         )
@@ -70,6 +76,19 @@ class Metrics:
             "Live streams that shared a run of the voice activity detector",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
             registry=r,
+        )
+        self.live_sessions = Gauge(
+            "asr_live_sessions", "Live sessions (attached, or waiting to be resumed)", ["state"], registry=r
+        )
+        self.live_resumes = Counter(
+            "asr_live_resumes_total", "Live sessions gone on with (here, elsewhere, gone)", ["how"], registry=r
+        )
+        self.live_partials = Counter("asr_live_partials_total", "Texts of utterances that went on", registry=r)
+        self.live_finals = Counter(
+            "asr_live_finals_total", "Utterances decided, by whether committed text was revised", ["revised"], registry=r
+        )
+        self.live_final_seconds = Histogram(
+            "asr_live_final_seconds", "From the end of an utterance to its final", buckets=_SECONDS, registry=r
         )
         self.audio_seconds = Counter("asr_audio_seconds_total", "Audio decoded", registry=r)
         self.speech_seconds = Counter("asr_speech_seconds_total", "Audio given to the recogniser", registry=r)

@@ -14,8 +14,9 @@ step and after the last are forgiven, as is an unfinished last frame of an MP3 t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from typing import Any
 
 import av
 import av.error
@@ -31,35 +32,51 @@ from asr_service.audio.intake import Intake, Spooled
 from asr_service.audio.limits import AudioLimits
 from asr_service.audio.mp3 import declared_samples
 from asr_service.audio.piece import Piece, mix_down
-from asr_service.audio.sniff import SNIFF_BYTES, sniff
+from asr_service.audio.sniff import SNIFF_BYTES, is_settled, sniff
 from asr_service.audio.source import SourceFormat
+from asr_service.audio.track import Track, direct_track
 from asr_service.audio.walk_chunks import Mp4Walk
 from asr_service.errors import AudioEmpty, AudioTooLarge, AudioTruncated, AudioUndecodable
 
 _INDEX_SEARCH_BYTES = 1 << 20
+_BUFFER_BYTES = 32_768  # what ffmpeg takes at once
 _MP3_SLACK_SAMPLES = 3 * 1152
 """By how much an MP3 may fall short of its stated frames: encoder delay is cut off, and the first may lack their reservoir."""
 
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
-def read_container(intake: Intake, fmt: SourceFormat, limits: AudioLimits) -> Iterator[Piece]:
-    """The pieces of the container's best audio stream; pictures and video are passed over. Raises as `decode` says."""
+def read_container(intake: Intake, fmt: SourceFormat, limits: AudioLimits, *, live: bool = False) -> Iterator[Piece]:
+    """The pieces of the container's best audio stream; pictures and video are passed over. Raises as `decode` says.
+
+    live: the pieces are as small as the decoder makes them and come as early as their bytes allow.
+    """
     _skip_id3(intake)
-    head = intake.peek(SNIFF_BYTES)
+    head = _peek_until_settled(intake)
     name = sniff(head)
     kind = CONTAINERS.get(name)
     if kind is None:
         said = f" (sent as {fmt.content_type[:100]})" if fmt.content_type else ""
         raise AudioUndecodable(f"the bytes look like {name}{said}, which is not audio that can be read")
     intake.walk = kind.walk() if kind.walk is not None else None
-    if _must_spool(kind, intake):
+    index = _find_index(intake, head) if kind.sniffed == "MP4" else None
+    if kind.must_seek or (index is not None and index.needs_seek is not False):
+        if live and not intake.is_at_end:
+            raise AudioUndecodable(f"{_without_index(kind)} cannot be decoded while it comes in; send it as an upload")
         why = f"{kind.sniffed} with its index at the end is stored before it is read"
         with closing(intake.spool(max_bytes=limits.spool_bytes, why=why)) as file:
             yield from _Reading(kind, intake, limits).pieces(file)
+    elif live and (track := direct_track(kind, intake)) is not None:
+        yield from _Reading(kind, intake, limits, track.n_declared_samples).track_pieces(track)
     else:
         declared = declared_samples(head) if kind.sniffed == "MP3" else None
-        yield from _Reading(kind, intake, limits, declared).pieces(intake)
+        reading = _Reading(kind, intake, limits, declared)
+        options = {**kind.options, **(kind.live_options if live else {})}
+        yield from reading.pieces(intake, options, _peek_index(intake, index))
+
+
+def _without_index(kind: Container) -> str:
+    return "MP4 without its index in front of its samples" if kind.sniffed == "MP4" else kind.sniffed
 
 
 def _skip_id3(intake: Intake) -> None:
@@ -73,27 +90,44 @@ def _skip_id3(intake: Intake) -> None:
             raise AudioTruncated(f"the audio ends with or inside its ID3 tag of {n_bytes} bytes")
 
 
-def _must_spool(kind: Container, intake: Intake) -> bool:
-    if kind.must_seek:
-        return True
-    if kind.sniffed != "MP4":
-        return False
-    n_bytes, needs_seek = SNIFF_BYTES, None
-    while needs_seek is None and n_bytes <= _INDEX_SEARCH_BYTES:
-        head = intake.peek(n_bytes)
-        walk = Mp4Walk()
-        walk.feed(head)
-        needs_seek = walk.needs_seek
-        if len(head) < n_bytes:
-            break
-        n_bytes *= 2
-    return needs_seek is not False
+def _peek_until_settled(intake: Intake) -> bytes:
+    head = intake.peek_on(SNIFF_BYTES)
+    while not is_settled(head) and len(more := intake.peek_on(SNIFF_BYTES)) > len(head):
+        head = more
+    return head
+
+
+def _find_index(intake: Intake, head: bytes) -> Mp4Walk:
+    """Follows an MP4 until it is known whether its index is in front, but not for long."""
+    walk = Mp4Walk()
+    walk.feed(head)
+    while walk.needs_seek is None and not walk.is_lost and len(more := intake.peek_on(_INDEX_SEARCH_BYTES)) > len(head):
+        walk.feed(more[len(head) :])
+        head = more
+    return walk
+
+
+def _peek_index(intake: Intake, index: Mp4Walk | None) -> int:
+    """Waits for all of an MP4's index; returns how many bytes ffmpeg must take at once.
+
+    It goes back a few bytes inside the index, which without seeking it can do in what it took last only.
+    """
+    if index is None or index.index_end is None or index.index_end > _INDEX_SEARCH_BYTES:
+        return _BUFFER_BYTES
+    intake.peek(index.index_end)
+    return max(_BUFFER_BYTES, index.index_end)
 
 
 class _Reading:
     """One container being read, and the evidence against it."""
 
-    def __init__(self, kind: Container, intake: Intake, limits: AudioLimits, declared_samples: int | None = None) -> None:
+    def __init__(
+        self,
+        kind: Container,
+        intake: Intake,
+        limits: AudioLimits,
+        declared_samples: int | None = None,
+    ) -> None:
         self._kind = kind
         self._intake = intake
         self._max_channels = limits.max_channels
@@ -102,24 +136,37 @@ class _Reading:
         self._has_clean_audio = False
         self._complaint: str | None = None
 
-    def pieces(self, file: Intake | Spooled) -> Iterator[Piece]:
-        with self._open(file) as container:
+    def pieces(
+        self, file: Intake | Spooled, options: Mapping[str, str] | None = None, buffer_bytes: int = _BUFFER_BYTES
+    ) -> Iterator[Piece]:
+        """`options`: of the demuxer, in place of the kind's own."""
+        with self._open(file, self._kind.options if options is None else options, buffer_bytes) as container:
             stream = self._pick_stream(container)
-            packets = container.demux(stream)
-            while (frames := self._step(packets, container, stream)) is not None:
-                for frame in frames:
-                    self._check_channels(frame.layout.nb_channels)
-                    self._n_samples += frame.samples
-                    yield Piece(frame.sample_rate, mix_down(to_float(frame)))
+            yield from self._decode(Track(container.demux(stream), stream.codec_context, container.format.name))
         self._judge()
 
-    def _open(self, file: Intake | Spooled) -> InputContainer:
+    def track_pieces(self, track: Track) -> Iterator[Piece]:
+        yield from self._decode(track)
+        self._judge()
+
+    def _decode(self, track: Track) -> Iterator[Piece]:
+        while (frames := self._step(track)) is not None:
+            for frame in frames:
+                self._check_channels(frame.layout.nb_channels)
+                self._n_samples += frame.samples
+                yield Piece(frame.sample_rate, mix_down(to_float(frame)))
+
+    def _open(self, file: Intake | Spooled, options: Mapping[str, str], buffer_bytes: int) -> InputContainer:
         av.logging.set_level(av.logging.ERROR)  # without a level PyAV captures nothing
         av.logging.set_skip_repeated(False)  # the same error in the next source is news
         with av.logging.Capture() as logs:
             try:
                 return av.open(
-                    file, "r", format=self._kind.demuxer, container_options=dict(self._kind.options), metadata_errors="replace"
+                    *(file, "r"),
+                    format=self._kind.demuxer,
+                    container_options=dict(options),
+                    metadata_errors="replace",
+                    buffer_size=buffer_bytes,
                 )
             except av.error.FFmpegError as error:
                 failure: av.error.FFmpegError = error
@@ -146,28 +193,26 @@ class _Reading:
             self._declared_samples = round(stream.duration * stream.time_base * stream.codec_context.sample_rate)
         return stream
 
-    def _step(
-        self, packets: Iterator[Packet[AudioStream]], container: InputContainer, stream: AudioStream
-    ) -> list[AudioFrame] | None:
+    def _step(self, track: Track) -> list[AudioFrame] | None:
         """The frames of the next packet; None after the last."""
         frames: list[AudioFrame] | None = None
         failure: str | None = None
         with av.logging.Capture() as logs:
             try:
-                packet = next(packets, None)
+                packet = next(track.packets, None)
                 if packet is not None:
                     frames = []
-                    frames = [] if self._is_tag(packet) else packet.decode()
+                    frames = [] if self._is_tag(packet) else track.codec.decode(packet)
             except av.error.FFmpegError as error:
                 failure = error.strerror
-        by = (container.format.name, stream.codec_context.name)  # a video stream's trouble is none of ours
+        by = (track.source_name, track.codec.name)  # a video stream's trouble is none of ours
         trouble = _first_error([log for log in logs if log[1] in by]) or failure
         self._complaint = self._complaint or trouble
         if trouble is None and frames:
             self._note_clean_audio()
         return frames
 
-    def _is_tag(self, packet: Packet[AudioStream]) -> bool:
+    def _is_tag(self, packet: Packet[Any]) -> bool:
         """Whether this is a tag between the frames of a bare run, which some programs join together as they are."""
         return self._kind.forgives_ends and packet.size > 0 and bytes(memoryview(packet)[:11]).startswith(_TAGS)
 

@@ -14,14 +14,26 @@ from asr_service.audio.intake import Intake, Readable
 from asr_service.audio.limits import AudioLimits
 from asr_service.audio.piece import Piece, check_finite
 from asr_service.audio.raw import read_raw
-from asr_service.audio.resample import Blocks, Resampler
+from asr_service.audio.resample import BLOCK_SAMPLES, Blocks, Resampler
 from asr_service.audio.source import SourceFormat
-from asr_service.errors import AudioEmpty, AudioTooLarge
+from asr_service.errors import AudioEmpty, AudioTooLarge, AudioTruncated
 from asr_service.request import Samples
 
 
-def decode(source: Readable, fmt: SourceFormat, limits: AudioLimits) -> Iterator[Samples]:
+def decode(source: Readable, fmt: SourceFormat, limits: AudioLimits, *, live: bool = False) -> Iterator[Samples]:
     """Yields mono float32 blocks at 16 kHz, shape (n,), n <= 16000; the samples of a source are joined without a seam.
+
+    live: the same samples, but nothing waits for a block to fill up, and what cannot be decoded before its end has come is
+    refused with AudioUndecodable at its beginning. What is held back then is what the format and the resampler need:
+
+    Ogg             an unfinished page; senders choose how much one holds
+    Matroska/WebM   an unfinished block
+    fragmented MP4  an unfinished sample; senders choose how much a fragment holds
+    FLAC            a frame, until the next one begins
+    ADTS            a frame
+    MP3             1 KiB of its bytes, and a frame
+    WAV, AIFF, AU   1, 4 and 4 KiB of its bytes, at most
+    resampling      30 to 50 ms
 
     Raises InvalidValue (a format that can never be right), AudioEmpty (no bytes or no samples), AudioUndecodable (not audio, or
     damaged), AudioTruncated (ends before its own header says), AudioTooLarge (past a limit) - blocks yielded before may be
@@ -32,10 +44,11 @@ def decode(source: Readable, fmt: SourceFormat, limits: AudioLimits) -> Iterator
     if not intake.peek(1):
         raise AudioEmpty("the audio is empty (0 bytes)")
     if fmt.sample_rate_hz is None:  # a container: `check` has made sure that raw sources state theirs
-        pieces = read_container(intake, fmt, limits)
+        pieces = read_container(intake, fmt, limits, live=live)
     else:
         pieces = read_raw(intake, fmt.encoding, fmt.sample_rate_hz, fmt.channels or 1)
-    yield from _to_blocks(_within_seconds(pieces, limits.max_seconds))
+    runs = _to_16_khz(_within_seconds(pieces, limits.max_seconds))
+    yield from _cut(runs) if live else _gather(runs)
 
 
 def _within_seconds(pieces: Iterator[Piece], max_seconds: float) -> Iterator[Piece]:
@@ -47,19 +60,36 @@ def _within_seconds(pieces: Iterator[Piece], max_seconds: float) -> Iterator[Pie
         yield piece
 
 
-def _to_blocks(pieces: Iterator[Piece]) -> Iterator[Samples]:
-    blocks = Blocks()
+def _to_16_khz(pieces: Iterator[Piece]) -> Iterator[Samples]:
+    """Runs of any length; some are empty. What ends early is told after all that came of it."""
     resampler: Resampler | None = None
     has_samples = False
-    for piece in pieces:
-        check_finite(piece.samples)
-        has_samples = has_samples or len(piece.samples) > 0
-        if resampler is None or resampler.rate_hz != piece.rate_hz:  # chained Ogg may change its rate on the way
-            if resampler is not None:
-                yield from blocks.push(resampler.finish())
-            resampler = Resampler(piece.rate_hz)
-        yield from blocks.push(resampler.push(piece.samples))
+    try:
+        for piece in pieces:
+            check_finite(piece.samples)
+            has_samples = has_samples or len(piece.samples) > 0
+            if resampler is None or resampler.rate_hz != piece.rate_hz:  # chained Ogg may change its rate on the way
+                if resampler is not None:
+                    yield resampler.finish()
+                resampler = Resampler(piece.rate_hz)
+            yield resampler.push(piece.samples)
+    except AudioTruncated:
+        if resampler is not None:
+            yield resampler.finish()
+        raise
     if resampler is None or not has_samples:
         raise AudioEmpty("the audio has no samples")
-    yield from blocks.push(resampler.finish())
+    yield resampler.finish()
+
+
+def _gather(runs: Iterator[Samples]) -> Iterator[Samples]:
+    blocks = Blocks()
+    for run in runs:
+        yield from blocks.push(run)
     yield from blocks.finish()
+
+
+def _cut(runs: Iterator[Samples]) -> Iterator[Samples]:
+    for run in runs:
+        for at in range(0, len(run), BLOCK_SAMPLES):
+            yield run[at : at + BLOCK_SAMPLES]

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import numpy as np
 
-from asr_service.audio.wire import BLOCK, END, ERROR, HEADER, unpack_error
+from asr_service.audio.wire import BLOCK, COUNT, END, ERROR, HEADER, WAITS, unpack_error
 from asr_service.errors import AudioTooLarge, DecoderRestarting
 from asr_service.request import Samples
 
@@ -42,23 +42,29 @@ class StallGuard:
         self._is_output_wanted = False
 
     def set_input(self, has_input: bool) -> None:
-        """Whether something (bytes, or the end) waits for the process to take it. Any call counts as a sign of life."""
+        """Whether the process has something (bytes, or the end) to work on."""
         self._has_input = has_input
-        self._rearm()
+        self._update()
 
     def set_output_wanted(self, is_wanted: bool) -> None:
-        """Whether the consumer waits for a block. Any call counts as a sign of life."""
+        """Whether the consumer waits for a block."""
         self._is_output_wanted = is_wanted
-        self._rearm()
+        self._update()
+
+    def note_life(self) -> None:
+        """The process did something: its time begins anew."""
+        self.stop()
+        self._update()
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _rearm(self) -> None:
-        self.stop()
-        if self._has_input and self._is_output_wanted:
+    def _update(self) -> None:
+        if not (self._has_input and self._is_output_wanted):
+            self.stop()
+        elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._stall_s, self._on_stall)
 
 
@@ -80,6 +86,9 @@ class Exchange:
         self._on_stall = on_stall
         self._guard = StallGuard(stall_s, self._stalled)
         self._stall_s = stall_s
+        self._n_offered = 0  # bytes that were sent, or are being sent
+        self._n_consumed = 0  # of these, bytes after which the process said that it waits for more
+        self._has_ended = False  # the source; the process was told
         self._failure: BaseException | None = None
         self._feeder: asyncio.Task[None] | None = None
 
@@ -106,6 +115,11 @@ class Exchange:
         while True:
             self._guard.set_output_wanted(True)
             kind, payload = await self._receive()
+            self._guard.note_life()
+            if kind == WAITS:
+                (self._n_consumed,) = COUNT.unpack(payload)
+                self._show_input()
+                continue
             self._guard.set_output_wanted(False)
             if kind == BLOCK:
                 yield np.frombuffer(payload, "<f4")
@@ -145,20 +159,32 @@ class Exchange:
             self._fail(error)
 
     async def _send_source(self) -> None:
-        loop = asyncio.get_running_loop()
-        n_bytes = 0
         async for chunk in self._source:
-            n_bytes += len(chunk)
+            n_bytes = self._n_offered + len(chunk)
             if n_bytes > self._max_bytes:
                 raise AudioTooLarge(f"the audio has {n_bytes} bytes or more (limit {self._max_bytes} bytes)")
             for at in range(0, len(chunk), SEND_BYTES):
-                self._guard.set_input(True)
-                # A copy: where a send meets the end of the exchange, asyncio keeps what it was sending until it is collected.
-                await loop.sock_sendall(self._connection, chunk[at : at + SEND_BYTES])
-            self._guard.set_input(False)
+                await self._send(chunk[at : at + SEND_BYTES])
         with contextlib.suppress(OSError):  # the process has gone already
             self._connection.shutdown(socket.SHUT_WR)
-        self._guard.set_input(True)  # the end is input too: something must come of it
+        self._has_ended = True
+        self._show_input()
+
+    async def _send(self, piece: bytes) -> None:
+        self._n_offered += len(piece)
+        self._show_input()
+        try:
+            n_sent = self._connection.send(piece)
+        except BlockingIOError:
+            n_sent = 0
+        if n_sent < len(piece):
+            # A copy: where a send meets the end of the exchange, asyncio keeps what it was sending until it is collected.
+            await asyncio.get_running_loop().sock_sendall(self._connection, piece[n_sent:])
+            self._guard.note_life()  # there was no room, so the process has read
+
+    def _show_input(self) -> None:
+        """The end is input, too: something must come of it. A client that says nothing for long leaves none."""
+        self._guard.set_input(self._has_ended or self._n_consumed < self._n_offered)
 
     def _stalled(self) -> None:
         why = f"the audio decoder did nothing for {self._stall_s:g} s"

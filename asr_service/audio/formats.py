@@ -13,6 +13,12 @@ from asr_service.audio.walk import Walk
 from asr_service.audio.walk_chunks import AiffWalk, AuWalk, CafWalk, FlacWalk, Mp4Walk, WavWalk
 from asr_service.audio.walk_streams import AdtsWalk, MatroskaWalk, OggWalk
 
+_LIVE_OPTIONS: Mapping[str, str] = {"probesize": "32", "analyzeduration": "100000"}
+"""ffmpeg looks at no more than it needs to know the codec (the least it takes; microseconds, for a track that stays silent).
+
+Otherwise it looks for seconds of sound, and of a video for its frame rate. What it looks at is decoded all the same.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -26,6 +32,9 @@ class Container:
     error_detection: str = "crccheck+bitstream+buffer+explode"  # ffmpeg's `err_detect`
     must_seek: bool = False  # whatever its layout
     options: Mapping[str, str] = field(default_factory=dict)
+    live_options: Mapping[str, str] = field(
+        default_factory=lambda: _LIVE_OPTIONS
+    )  # on top, where bytes come as they are spoken
 
 
 _LENIENT = "explode"
@@ -37,7 +46,11 @@ _PCM_OPTIONS = {"probesize": "4096"}
 CONTAINERS = {
     container.sniffed: container
     for container in (
-        Container("WAV", "wav", WavWalk, options=_PCM_OPTIONS | {"max_size": "65536"}),
+        Container(
+            *("WAV", "wav", WavWalk),
+            options=_PCM_OPTIONS | {"max_size": "65536"},
+            live_options={**_LIVE_OPTIONS, "max_size": "1024"},
+        ),
         Container("MP3", "mp3", None, forgives_ends=True, error_detection=_LENIENT),
         Container("AAC", "aac", AdtsWalk, forgives_ends=True),
         Container("FLAC", "flac", FlacWalk, has_exact_duration=True),

@@ -26,7 +26,7 @@ class Intake:
         self._source = source
         self._max_bytes = max_bytes
         self._ahead = b""
-        self._at_end = False
+        self.is_at_end = False  # of the source; there may be bytes that were peeked at
         self.n_bytes = 0  # taken from the source
         self.walk: Walk | None = None
 
@@ -45,6 +45,14 @@ class Intake:
             parts.append(more)
             have += len(more)
         self._ahead = b"".join(parts)
+        return self._ahead[:n]
+
+    def peek_on(self, n: int) -> bytes:
+        """Of the next n bytes those that were peeked at so far and what one more read brings; no more only at the end.
+
+        For verdicts that a few bytes may settle: a live source may not bring the rest for long.
+        """
+        self._ahead += self._take(n - len(self._ahead)) if len(self._ahead) < n else b""
         return self._ahead[:n]
 
     def skip(self, n: int) -> int:
@@ -78,10 +86,10 @@ class Intake:
             pass
 
     def _take(self, n: int) -> bytes:
-        if self._at_end:
+        if self.is_at_end:
             return b""
         data = self._source.read(n)
-        self._at_end = not data
+        self.is_at_end = not data
         self.n_bytes += len(data)
         if self.n_bytes > self._max_bytes:
             raise AudioTooLarge(f"the audio has {self.n_bytes} bytes or more (limit {self._max_bytes} bytes)")

@@ -36,13 +36,26 @@ def find_mp3(head: bytes) -> int | None:
     """Where the first of three MPEG audio frames in a row starts (fewer only where the head itself ends); None without."""
     at = head.find(0xFF)
     while at >= 0:
-        if _is_mp3_chain(head, at):
+        is_chain = _is_mp3_chain(head, at)
+        if is_chain or (is_chain is None and at == 0):  # a very short file; junk in front needs the whole proof
             return at
         at = head.find(0xFF, at + 1)
     return None
 
 
-def _is_mp3_chain(head: bytes, at: int) -> bool:
+def is_mp3_settled(head: bytes) -> bool:
+    """Whether `find_mp3` has found a place that it will find in any longer head, too."""
+    at = head.find(0xFF)
+    while at >= 0:
+        is_chain = _is_mp3_chain(head, at)
+        if is_chain is not False:
+            return is_chain is True
+        at = head.find(0xFF, at + 1)
+    return False
+
+
+def _is_mp3_chain(head: bytes, at: int) -> bool | None:
+    """Whether three frames in a row start at `at`; None when the head ends before that is known."""
     first = at
     for _ in range(3):
         frame = mp3_frame(head[at : at + 4])
@@ -50,7 +63,7 @@ def _is_mp3_chain(head: bytes, at: int) -> bool:
             return False
         at += frame[0]
         if at + 4 > len(head):
-            return first == 0  # a very short file; junk in front needs the whole proof
+            return None
     return True
 
 

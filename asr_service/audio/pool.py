@@ -41,7 +41,7 @@ class DecodePool:
     """Decodes sources in at most max_workers processes, `warm` of which always stand by.
 
     `failpoints` goes to the processes started until one of them dies; those that replace it run without, so that a recovery can
-    be watched.
+    be watched. Pools share metrics: what they show are the sums.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class DecodePool:
         self._retire_s = retire_s
         self._ready_s = ready_s
         self._turnstile: Turnstile[asyncio.Future[None]] = Turnstile(max_workers)
+        self._shown = 0, 0  # held and waiting, of this pool, as the metrics know them
         self._idle: list[_Idle] = []  # the last one in is the first one out, so that the rest can retire
         self._processes: set[DecoderProcess] = set()
         self._stalled: set[DecoderProcess] = set()  # killed for it; not to be counted as crashed
@@ -110,8 +111,13 @@ class DecodePool:
     def n_processes(self) -> int:
         return len(self._processes)
 
-    async def decode(self, source: AsyncIterator[bytes], fmt: SourceFormat, *, interactive: bool) -> AsyncGenerator[Samples]:
+    async def decode(
+        self, source: AsyncIterator[bytes], fmt: SourceFormat, *, interactive: bool, live: bool = False
+    ) -> AsyncGenerator[Samples]:
         """Blocks of mono float32 at 16 kHz, shape (n,), n <= 16000, read-only.
+
+        live: whatever the bytes so far give comes without waiting for more of them (`audio.decode.decode` says what each format
+        holds back), and what cannot be decoded before its end is AudioUndecodable at its beginning.
 
         Raises InvalidValue and its Audio* kinds for a bad source, what `source` itself raises, DecoderRestarting when the
         process dies or hangs, Draining when the pool stops before the source's turn. Closing the generator frees everything.
@@ -119,7 +125,7 @@ class DecodePool:
         fmt.check(max_channels=self._limits.max_channels)
         await self._wait_turn(interactive=interactive)
         try:
-            process, exchange = await self._assign(source, fmt)
+            process, exchange = await self._assign(source, Job(fmt, self._limits, live))
         except BaseException:
             self._leave(interactive=interactive)
             raise
@@ -158,11 +164,13 @@ class DecodePool:
         self._show_load()
 
     def _show_load(self) -> None:
-        self._metrics.decoders_busy.set(self._turnstile.held)
-        self._metrics.decoders_waiting.set(self._turnstile.waiting)
+        """In the sums of all pools."""
+        held, waiting = self._turnstile.held, self._turnstile.waiting
+        self._metrics.decoders_busy.inc(held - self._shown[0])
+        self._metrics.decoders_waiting.inc(waiting - self._shown[1])
+        self._shown = held, waiting
 
-    async def _assign(self, source: AsyncIterator[bytes], fmt: SourceFormat) -> tuple[DecoderProcess, Exchange]:
-        job = Job(fmt, self._limits)
+    async def _assign(self, source: AsyncIterator[bytes], job: Job) -> tuple[DecoderProcess, Exchange]:
         process = await self._take_process()
         ours, theirs = make_source_sockets()
         with theirs:

@@ -23,7 +23,7 @@ class RawStream:
     def __init__(self, encoding: Encoding, rate_hz: int, n_channels: int, first: int = 0) -> None:
         self._encoding = encoding
         self._n_channels = n_channels
-        self._rate_hz = rate_hz
+        self.rate_hz = rate_hz
         self._bytes = b""  # of an unfinished sample
         self._resampler = Resampler(rate_hz)
         # The resampler's rounding depends on how its input is divided: it gets blocks of one size.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asr_service.audio.mp3 import find_mp3
+from asr_service.audio.mp3 import find_mp3, is_mp3_settled
 
 SNIFF_BYTES = 8_192
 """As many bytes of the beginning as a verdict may need: three MP3 frames behind a little junk."""
@@ -38,6 +38,9 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, name; the first
     (0, b"SQLite format 3", "SQLite database"),
 )
 
+_MAGIC_BYTES = 16
+"""From here on no more bytes can bring or take a match of a magic or a family."""
+
 _FAMILIES = {  # four letters, a size, and then the name of the kind
     (b"RIFF", b"WAVE"): "WAV",
     (b"RF64", b"WAVE"): "WAV",
@@ -52,17 +55,35 @@ def sniff(head: bytes) -> str:
     """Names what the bytes look like: "WAV", "MP3", "PNG image", "HTML", "text", "unknown bytes 0x00ff..." and so on."""
     if not head:
         return "nothing"
-    family = _FAMILIES.get((head[:4], head[8:12]))
-    if family is not None:
-        return family
-    for offset, magic, name in _MAGIC:
-        if head.startswith(magic, offset):
-            return name
+    name = _sniff_magic(head)
+    if name is not None:
+        return name
     if _is_adts_header(head):
         return "AAC"
     if find_mp3(head) is not None:
         return "MP3"
     return _sniff_text(head) or f"unknown bytes 0x{head[:8].hex()}"
+
+
+def is_settled(head: bytes) -> bool:
+    """Whether `sniff` says the same of these bytes whatever follows them, so that there is no need to wait for SNIFF_BYTES."""
+    if len(head) >= SNIFF_BYTES:
+        return True
+    if len(head) < _MAGIC_BYTES:
+        return False
+    if _sniff_magic(head) is not None:
+        return True
+    n_bytes = adts_frame_bytes(head)
+    if n_bytes is not None and len(head) < n_bytes + 7:
+        return False
+    return _is_adts_header(head) or is_mp3_settled(head)
+
+
+def _sniff_magic(head: bytes) -> str | None:
+    family = _FAMILIES.get((head[:4], head[8:12]))
+    if family is not None:
+        return family
+    return next((name for offset, magic, name in _MAGIC if head.startswith(magic, offset)), None)
 
 
 def _sniff_text(head: bytes) -> str | None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import struct
 
 from asr_service.audio.walk import Element, Lost, Walk
-
-_STREAMED_SIZES_FROM = 0x7FFFF000
-"""WAV writers that cannot go back put 0, 0x7FFFFFFF less a header, 0x80000000 or 0xFFFFFFFF for "until it ends"."""
+from asr_service.audio.wav import STREAMED_SIZES_FROM
 
 
 class WavWalk(Walk):
@@ -28,7 +26,7 @@ class WavWalk(Walk):
         if name != b"data":
             return Element("chunk", 8, size + size % 2)
         self._has_data = True
-        return Element("samples", 8, None if size == 0 or size >= _STREAMED_SIZES_FROM else size)
+        return Element("samples", 8, None if size == 0 or size >= STREAMED_SIZES_FROM else size)
 
     def _missing_at_end(self) -> str | None:
         return None if self._has_data else "the chunk with the samples"
@@ -98,6 +96,7 @@ class Mp4Walk(Walk):
     def __init__(self) -> None:
         super().__init__()
         self.needs_seek: bool | None = None
+        self.index_end: int | None = None  # how many bytes it takes to have all of an index that is in front
         self._has_index = False
 
     def _read_header(self, data: bytes, position: int) -> Element | None:
@@ -114,6 +113,7 @@ class Mp4Walk(Walk):
         self._has_index = self._has_index or name == b"moov"
         if self.needs_seek is None and name in (b"moov", b"mdat"):
             self.needs_seek = name == b"mdat"
+            self.index_end = position + size if name == b"moov" and size else None
         return Element(f"box {name.decode('latin-1')!r}", header_bytes, size - header_bytes if size else None)
 
     def _missing_at_end(self) -> str | None:

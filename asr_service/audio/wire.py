@@ -7,6 +7,7 @@ Source's socket, process to parent:  frames: HEADER (kind, length), then `length
                                      BLOCK  float32 little-endian samples
                                      ERROR  JSON (`pack_error`); the last frame
                                      END    nothing; the last frame
+                                     WAITS  COUNT: so many bytes were read, all that they give was sent, and no more are there
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from asr_service.errors import (
 
 READY = b"."
 HEADER = struct.Struct("<BI")
-BLOCK, ERROR, END = 1, 2, 3
+COUNT = struct.Struct("<Q")
+BLOCK, ERROR, END, WAITS = 1, 2, 3, 4
 
 _ERRORS: dict[str, type[AsrError]] = {
     kind.__name__: kind for kind in (InvalidValue, AudioEmpty, AudioUndecodable, AudioTruncated, AudioTooLarge)
@@ -42,16 +44,17 @@ class Job:
 
     fmt: SourceFormat
     limits: AudioLimits
+    live: bool = False
 
     def pack(self) -> bytes:
         fmt = asdict(self.fmt) | {"encoding": self.fmt.encoding.value, "content_type": self.fmt.content_type[:100]}
-        return json.dumps({"fmt": fmt, "limits": asdict(self.limits)}).encode() + b"\n"
+        return json.dumps({"fmt": fmt, "limits": asdict(self.limits), "live": self.live}).encode() + b"\n"
 
     @classmethod
     def unpack(cls, line: bytes) -> Job:
         fields = json.loads(line)
         fmt = fields["fmt"] | {"encoding": Encoding(fields["fmt"]["encoding"])}
-        return cls(SourceFormat(**fmt), AudioLimits(**fields["limits"]))
+        return cls(SourceFormat(**fmt), AudioLimits(**fields["limits"]), fields["live"])
 
 
 def pack_error(error: InvalidValue) -> bytes:

@@ -16,9 +16,11 @@ import threading
 from contextlib import suppress
 
 from asr_service.audio.decode import decode
-from asr_service.audio.wire import BLOCK, END, ERROR, HEADER, READY, Job, pack_error
+from asr_service.audio.resample import BLOCK_SAMPLES
+from asr_service.audio.wire import BLOCK, COUNT, END, ERROR, HEADER, READY, WAITS, Job, pack_error
 from asr_service.errors import InvalidValue
 from asr_service.failpoints import Failpoints
+from asr_service.request import Samples
 
 _READ_BYTES = 65_536
 
@@ -27,17 +29,55 @@ class _Abandoned(Exception):
     """The parent closed the source's socket: nobody wants the rest."""
 
 
-class _SocketReader:
-    """The source's bytes as they come in."""
+class _Outbox:
+    """Samples on their way to the parent, in frames of up to a second; fewer are sent when nothing else is to be done."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._held: list[Samples] = []
+        self._n_held = 0
 
-    def read(self, n: int, /) -> bytes:
+    def add(self, block: Samples) -> None:
+        if self._n_held + len(block) > BLOCK_SAMPLES:
+            self.flush()
+        self._held.append(block)
+        self._n_held += len(block)
+        if self._n_held == BLOCK_SAMPLES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._n_held:
+            self.send(BLOCK, b"".join(block.astype("<f4", copy=False).tobytes() for block in self._held))
+            self._held, self._n_held = [], 0
+
+    def send(self, kind: int, payload: bytes) -> None:
         try:
-            return self._connection.recv(min(n, _READ_BYTES))
+            self._connection.sendall(HEADER.pack(kind, len(payload)) + payload)
         except ConnectionError as error:
             raise _Abandoned from error
+
+
+class _SocketReader:
+    """The source's bytes as they come in. The parent hears of every wait, and before it gets all that there is."""
+
+    def __init__(self, connection: socket.socket, outbox: _Outbox) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self._n_bytes = 0
+
+    def read(self, n: int, /) -> bytes:
+        n = min(n, _READ_BYTES)
+        try:
+            try:
+                data = self._connection.recv(n, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._outbox.flush()
+                self._outbox.send(WAITS, COUNT.pack(self._n_bytes))
+                data = self._connection.recv(n)
+        except ConnectionError as error:
+            raise _Abandoned from error
+        self._n_bytes += len(data)
+        return data
 
 
 def main(control_fd: int, failpoint_spec: str) -> None:
@@ -75,24 +115,20 @@ def _receive_job(control: socket.socket) -> tuple[Job, socket.socket] | None:
 
 def _serve(job: Job, connection: socket.socket, failpoints: Failpoints) -> None:
     failpoints.hit("decode.source")
+    outbox = _Outbox(connection)
     try:
         try:
-            for block in decode(_SocketReader(connection), job.fmt, job.limits):
+            for block in decode(_SocketReader(connection, outbox), job.fmt, job.limits, live=job.live):
                 failpoints.hit("decode.block")
-                _send(connection, BLOCK, block.astype("<f4", copy=False).tobytes())
+                outbox.add(block)
         except InvalidValue as error:
-            _send(connection, ERROR, pack_error(error))
+            outbox.flush()
+            outbox.send(ERROR, pack_error(error))
         else:
-            _send(connection, END, b"")
+            outbox.flush()
+            outbox.send(END, b"")
     except _Abandoned:
         return
-
-
-def _send(connection: socket.socket, kind: int, payload: bytes) -> None:
-    try:
-        connection.sendall(HEADER.pack(kind, len(payload)) + payload)
-    except ConnectionError as error:
-        raise _Abandoned from error
 
 
 if __name__ == "__main__":

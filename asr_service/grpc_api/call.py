@@ -22,6 +22,7 @@ class Call:
     trace_id: str
     arrival_s: float
     deadline_s: float | None
+    session_id: str = ""  # as the client gave it
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -40,6 +41,7 @@ class Call:
             trace_id=trace[1] if trace else "",
             arrival_s=now_s,
             deadline_s=None if time_remaining_s is None else now_s + time_remaining_s,
+            session_id=metadata.get("x-session-id", ""),
         )
 
 

@@ -12,7 +12,7 @@ from asr_service.engine.protocol import EngineInfo, Feature
 from asr_service.errors import FeatureUnavailable, InvalidValue, LanguageUnavailable, ModelNotFound
 from asr_service.languages import Language, parse_language
 from asr_service.pb.asr.v1 import audio_pb2, transcribe_pb2, transcript_pb2
-from asr_service.request import Cursors, Phrase, Quality, RecognitionOptions, SegmentResult
+from asr_service.request import Cursors, Phrase, Quality, RecognitionOptions, SegmentResult, Word
 from asr_service.transcriber.job import Completed, Partial, Progress, StageTimes, VoiceActivityOptions
 
 MAX_CONTEXT_CHARS = 10_000
@@ -26,7 +26,7 @@ _ENCODINGS = {
     audio_pb2.AUDIO_ENCODING_MULAW: Encoding.MULAW,
     audio_pb2.AUDIO_ENCODING_ALAW: Encoding.ALAW,
 }
-
+_ENCODING_MESSAGES = {encoding: message for message, encoding in _ENCODINGS.items()}
 
 _QUALITY_FLAGS = {
     Quality.REPETITION_RECOVERED: transcript_pb2.QUALITY_FLAG_REPETITION_RECOVERED,
@@ -40,7 +40,7 @@ class Wanted:
     """A RecognitionConfig, checked against an engine: what will be done, and what was ignored."""
 
     options: RecognitionOptions
-    voice_activity: VoiceActivityOptions
+    voice_activity: VoiceActivityOptions = field(default_factory=VoiceActivityOptions)
     warnings: list[transcript_pb2.Warning] = field(default_factory=list)
 
 
@@ -201,27 +201,36 @@ def cursors_message(cursors: Cursors) -> audio_pb2.AudioCursors:
 
 def segment_message(result: SegmentResult, options: RecognitionOptions) -> transcript_pb2.Segment:
     speech, hypothesis = result.speech, result.hypothesis
-    words = hypothesis.words if options.word_times else ()
     return transcript_pb2.Segment(
         index=result.index,
         start_ms=speech.start_ms,
         end_ms=speech.end_ms,
         text=hypothesis.text,
         language=language_message(hypothesis.language),
-        words=[
-            transcript_pb2.Word(
-                text=word.text,
-                start_ms=word.start_ms,
-                end_ms=word.end_ms,
-                confidence=word.confidence if options.word_confidence else None,
-            )
-            for word in words
-        ],
+        words=word_messages(hypothesis.words, options),
         confidence=hypothesis.confidence,
         speech_probability=speech.speech_probability,
         alternatives=[transcript_pb2.Alternative(text=text, confidence=c) for text, c in hypothesis.alternatives],
         quality_flags=_quality_flags(result),
     )
+
+
+def word_messages(words: Sequence[Word], options: RecognitionOptions) -> list[transcript_pb2.Word]:
+    """None unless word times are wanted."""
+    return [
+        transcript_pb2.Word(
+            text=word.text,
+            start_ms=word.start_ms,
+            end_ms=word.end_ms,
+            confidence=word.confidence if options.word_confidence else None,
+        )
+        for word in words
+        if options.word_times
+    ]
+
+
+def encoding_message(encoding: Encoding) -> audio_pb2.AudioEncoding.ValueType:
+    return _ENCODING_MESSAGES[encoding]
 
 
 def _quality_flags(result: SegmentResult) -> list[transcript_pb2.QualityFlag.ValueType]:

@@ -15,7 +15,8 @@ from asr_service.config import Settings
 from asr_service.grpc_api.health import HealthBoard
 from asr_service.grpc_api.interceptors import CallInterceptor
 from asr_service.grpc_api.keys import ApiKeys
-from asr_service.grpc_api.servicer import AsrServicer, Service
+from asr_service.grpc_api.service import Service
+from asr_service.grpc_api.servicer import AsrServicer
 from asr_service.metrics import Metrics
 from asr_service.pb.asr.v1 import asr_pb2
 from asr_service.pb.asr.v1.asr_pb2_grpc import add_AsrServiceServicer_to_server
@@ -34,6 +35,7 @@ class AsrServer:
 
     def __init__(self, settings: Settings, service: Service, metrics: Metrics) -> None:
         self._settings = settings
+        self._service = service
         self._interceptor = CallInterceptor(ApiKeys(settings.api_keys), metrics)
         self._server = grpc.aio.server(interceptors=[self._interceptor], options=_options(settings))
         self._health = HealthBoard()
@@ -59,6 +61,7 @@ class AsrServer:
         """NOT_SERVING, no new calls, running ones get `grace_s` to finish, then the rest is cancelled."""
         self._interceptor.draining = True
         await self._health.set_serving(False)
+        self._service.live.go_away(grace_s)
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._interceptor.wait_idle()

@@ -5,54 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import monotonic
 from typing import NoReturn
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from asr_service.audio.formats import AUDIO_FORMATS
 from asr_service.config import Settings
 from asr_service.engine.protocol import Engine, EngineState, Feature
-from asr_service.errors import AudioTooLarge, DeadlineExceeded, EngineGone, NotImplementedYet, SlowConsumer, Starting
+from asr_service.errors import AudioTooLarge, DeadlineExceeded, NotImplementedYet, SlowConsumer
 from asr_service.grpc_api import convert
 from asr_service.grpc_api.call import Call, current_call
 from asr_service.grpc_api.events import EventWriter
 from asr_service.grpc_api.interceptors import Context, as_answer
+from asr_service.grpc_api.live_call import LiveCall
+from asr_service.grpc_api.service import Service
 from asr_service.grpc_api.status import to_stream_error
 from asr_service.grpc_api.upload import Upload
 from asr_service.pb.asr.v1 import info_pb2, stream_pb2, subtitles_pb2, transcribe_pb2, transcript_pb2
 from asr_service.pb.asr.v1.asr_pb2_grpc import AsrServiceServicer
 from asr_service.request import Cursors, Priority, SegmentResult
-from asr_service.scheduler.admission import Admission, Ticket
 from asr_service.transcriber.job import Event, Job, Partial, Progress
-from asr_service.transcriber.transcriber import Transcriber
 from asr_service.version import VERSION
 
 _LATER = {
-    "StreamTranscribe": "live streaming is not part of this version; TranscribeUpload gives segments while a recording is sent",
     "Subtitles": "subtitles are not part of this version; Transcribe with config.word_times gives words to make them of",
     "Align": "the aligner is not part of this version; Transcribe with config.word_times gives the recogniser's own word times",
 }
-
-
-@dataclass(slots=True)
-class Service:
-    """What the RPCs work with."""
-
-    settings: Settings
-    engine: Engine
-    transcriber: Transcriber
-    admission: Admission
-    start_time: Timestamp
-
-    def admit(self, n_bytes: int, priority: Priority) -> Ticket:
-        """A place inside the server, to be given back. Raises Starting, EngineGone, Overloaded."""
-        if self.engine.state is EngineState.FAILED:
-            raise EngineGone("the recogniser has failed and cannot be started again", retry_after_s=60.0)
-        if self.engine.state is not EngineState.READY:
-            raise Starting("the recogniser is not ready", retry_after_s=1.0)
-        return self.admission.admit(n_bytes, priority=priority, expected_wait_s=self.engine.load.expected_wait_s)
 
 
 class AsrServicer(AsrServiceServicer):
@@ -150,7 +127,7 @@ class AsrServicer(AsrServiceServicer):
     async def StreamTranscribe(  # type: ignore[override]
         self, request_iterator: AsyncIterator[stream_pb2.StreamTranscribeRequest], context: Context
     ) -> None:
-        _refuse("StreamTranscribe")
+        await LiveCall(self._service, current_call.get(), context).serve(request_iterator)
 
     async def Subtitles(  # type: ignore[override]
         self, request_iterator: AsyncIterator[subtitles_pb2.SubtitlesRequest], context: Context
@@ -230,10 +207,10 @@ def _limits(settings: Settings) -> info_pb2.Limits:
 
 
 def _features(engine: Engine) -> list[info_pb2.Feature]:
-    calls = [info_pb2.Feature(name=name, available=True) for name in ("transcribe", "transcribe_upload")]
+    calls = [info_pb2.Feature(name=name, available=True) for name in ("transcribe", "transcribe_upload", "stream_transcribe")]
     later = [
         info_pb2.Feature(name=name, available=False, reason=_LATER[rpc])
-        for name, rpc in (("stream_transcribe", "StreamTranscribe"), ("subtitles", "Subtitles"), ("align", "Align"))
+        for name, rpc in (("subtitles", "Subtitles"), ("align", "Align"))
     ]
     abilities = [
         info_pb2.Feature(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from asr_service.errors import MessageOrder
+from asr_service.errors import MessageOrder, Violation
 
 
 class MessageKind(Enum):
@@ -39,19 +39,26 @@ class Order:
         self._is_open = False
         self._is_finished = False
 
+    @property
+    def is_finished(self) -> bool:
+        return self._is_finished
+
     def check(self, kind: MessageKind) -> None:
         """The next message. Raises MessageOrder."""
         index = self.n_messages
         self.n_messages += 1
         if kind is MessageKind.EMPTY:
-            raise MessageOrder(
-                f"message {index}: nothing is set; expected one of config, audio, silence, flush, patch, marker, finish"
-            )
+            raise _breach(index, "", "nothing is set; expected one of config, audio, silence, flush, patch, marker, finish")
         if self._is_finished:
-            raise MessageOrder(f"message {index}: {kind.value} came after finish; expected nothing")
+            raise _breach(index, kind.value, f"{kind.value} came after finish; expected nothing")
         if not self._is_open and kind not in _OPENING:
-            raise MessageOrder(f"message {index}: {kind.value} came first; expected config or resume")
+            raise _breach(index, kind.value, f"{kind.value} came first; expected config or resume")
         if self._is_open and kind in _OPENING:
-            raise MessageOrder(f"message {index}: {kind.value} came again; expected it as the first message only")
+            raise _breach(index, kind.value, f"{kind.value} came again; expected it as the first message only")
         self._is_open = True
         self._is_finished = kind is MessageKind.FINISH
+
+
+def _breach(index: int, field: str, what: str) -> MessageOrder:
+    path = f"messages[{index}].{field}" if field else f"messages[{index}]"
+    return MessageOrder(f"message {index}: {what}", violations=(Violation(path, what),))

@@ -11,7 +11,8 @@ class Progress:
     """Positions are samples from the first one fed; `first_sample` of the session's audio clock."""
 
     def __init__(self, first_sample: int) -> None:
-        self.cursors = Cursors()
+        first_ms = samples_to_ms(first_sample)
+        self.cursors = Cursors(first_ms, first_ms, first_ms)
         self._first_sample = first_sample
         self._durable = 0  # that Decided was told of
         self._markers: list[tuple[str, int]] = []

@@ -109,7 +109,9 @@ class Session:
     # What the client says
 
     def feed(self, samples: Samples, probabilities: NDArray[np.float32], now_s: float) -> list[Output]:
-        """Samples (n,), and the probabilities (m,) of the frames of 512 that they completed."""
+        """Samples (n,), and the probabilities (m,) of the frames of 512 that they completed. Nothing after the end."""
+        if self._ending is not None:
+            return []
         self._fed_s = now_s
         outputs = self._take(self._endpointer.feed(samples, probabilities), now_s)
         return outputs + self._advance(now_s) + self._end_of_patience(now_s)

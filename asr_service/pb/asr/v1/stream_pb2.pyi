@@ -216,7 +216,7 @@ class SessionConfig(_message.Message):
     RESUME_WINDOW_MS_FIELD_NUMBER: _builtins.int
     PARTIAL_ON_DEADLINE_FIELD_NUMBER: _builtins.int
     resume_window_ms: _builtins.int
-    """How long a lost session may be resumed; 0 or absent: not at all."""
+    """How long a lost session may be resumed, 0 to 600000 ms; 0 or absent: not at all. Raw audio only."""
     partial_on_deadline: _builtins.bool
     """At the call's deadline, send what is decided as finals flagged TRUNCATED instead of failing."""
     @_builtins.property
@@ -394,7 +394,9 @@ class Audio(_message.Message):
     data: _builtins.bytes
     """The bytes."""
     first_sample: _builtins.int
-    """Index of the first sample in this message, for replays after a resume: samples the server already has are skipped."""
+    """Index of the first sample in this message (samples of the source, all channels together), for replays after a resume:
+    samples the server already has are skipped. The message then begins with a whole sample. Not for containers.
+    """
     def __init__(
         self,
         *,
@@ -413,7 +415,7 @@ Global___Audio: _TypeAlias = Audio  # noqa: Y015
 
 @_typing.final
 class Silence(_message.Message):
-    """Silence instead of samples."""
+    """Silence instead of samples. Not for containers, which keep their own time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -435,7 +437,7 @@ Global___Silence: _TypeAlias = Silence  # noqa: Y015
 
 @_typing.final
 class Flush(_message.Message):
-    """Decide everything up to here now."""
+    """Decide everything up to here now; of a container, what has been decoded by then."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -519,10 +521,17 @@ Global___Marker: _TypeAlias = Marker  # noqa: Y015
 
 @_typing.final
 class Resume(_message.Message):
-    """Go on with a lost session, at the replica that has it or at another one. Then send the audio again from the last
-    acknowledged sample on, with `Audio.first_sample`; what the server has already is skipped.
+    """Go on with a lost session, at the replica that has it or at another one. Then send everything again from the last
+    acknowledged sample on, with `Audio.first_sample` in the first audio; what the server has already is skipped, and so are
+    `flush`, `patch` and `marker` that stand before its end. A marker that stands exactly there may be answered twice.
 
-    A token that is none, or whose window is over: OUT_OF_RANGE reason RESUME_WINDOW_GONE; so are events after `last_seq` that
+    The replica that has the session sends what came after `last_seq` and goes on. Another one begins with `started`, at the next
+    seq and with a new token: utterances from `utterances` on are said from their beginning, whatever partials came before, and
+    cursors begin at `durable_samples`. The token carries the configuration as it was when the token was given out, so a `patch`
+    since then must be sent again. Of two connections to one session the later one has it; the earlier one ends with ABORTED
+    reason SESSION_TAKEN.
+
+    A token that is none, or one of this server whose window is over: OUT_OF_RANGE reason RESUME_WINDOW_GONE; so are events after `last_seq` that
     are no longer kept, and audio that begins after what the server has.
     """
 
