@@ -16,6 +16,7 @@ from time import monotonic
 
 from asr_service.errors import (
     AsrError,
+    AudioTooLarge,
     DeadlineExceeded,
     InternalError,
     InvalidValue,
@@ -31,6 +32,7 @@ from asr_service.grpc_api.live_messages import LiveWriter
 from asr_service.grpc_api.resume_token import ResumeToken
 from asr_service.grpc_api.service import Service
 from asr_service.live.events import Closed, Failed, Noted
+from asr_service.live.live_session import MAX_UNDECIDED
 from asr_service.live.plan import Beginning
 from asr_service.live.sessions import Held
 from asr_service.pb.asr.v1 import stream_pb2
@@ -41,7 +43,7 @@ from asr_service.session.order import MessageKind, Order
 _SETTLE_S = 0.015  # grpc.aio lets a cancelled call look like a clean end of the client's stream for a moment
 _DEADLINE_MARGIN_S = (0.1, 0.5)
 _MAX_MARKER_CHARS = 128
-_MAX_SILENCE_MS = 60_000
+MAX_SILENCE_MS = 60_000
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 Request = stream_pb2.StreamTranscribeRequest
@@ -184,11 +186,14 @@ class LiveCall:
         match kind:
             case MessageKind.AUDIO:
                 audio = request.audio
+                if len(audio.data) > self._service.settings.max_inline_bytes:
+                    limit = self._service.settings.max_inline_bytes
+                    raise AudioTooLarge(f"audio.data: {len(audio.data)} bytes in one message (limit {limit})")
                 live.audio(audio.data, audio.first_sample if audio.HasField("first_sample") else None)
             case MessageKind.SILENCE:
                 ms = request.silence.duration_ms
-                if not 1 <= ms <= _MAX_SILENCE_MS:
-                    raise InvalidValue.of("silence.duration_ms", f"{ms} is outside 1 to {_MAX_SILENCE_MS}")
+                if not 1 <= ms <= MAX_SILENCE_MS:
+                    raise InvalidValue.of("silence.duration_ms", f"{ms} is outside 1 to {MAX_SILENCE_MS}")
                 live.silence(ms)
             case MessageKind.FLUSH:
                 live.flush()
@@ -241,6 +246,12 @@ class LiveCall:
             trace_id=self._call.trace_id,
             token=token,
             effective=lambda: effective_session(live.plan, engine),
+            limits=lambda: stream_pb2.SessionLimits(
+                max_message_bytes=service.settings.max_inline_bytes,
+                max_silence_ms=MAX_SILENCE_MS,
+                max_utterance_ms=live.plan.settings.endpointing.hard_max_ms,
+                max_undecided=MAX_UNDECIDED,
+            ),
             answer=self._answer,
         )
 

@@ -59,6 +59,7 @@ class LiveWriter:
     trace_id: str
     token: Callable[[], str]
     effective: Callable[[], stream_pb2.SessionConfig]
+    limits: Callable[[], stream_pb2.SessionLimits]
     answer: Callable[[AsrError], AsrError]
 
     def message(self, letter: Letter) -> stream_pb2.StreamTranscribeResponse:
@@ -107,7 +108,10 @@ class LiveWriter:
 
     def _started(self) -> stream_pb2.SessionStarted:
         return stream_pb2.SessionStarted(
-            effective_config=self.effective(), resume_token=self.token(), engine=convert.engine_message(self.engine)
+            effective_config=self.effective(),
+            resume_token=self.token(),
+            engine=convert.engine_message(self.engine),
+            limits=self.limits(),
         )
 
     def _partial(self, partial: Partial) -> stream_pb2.Partial:

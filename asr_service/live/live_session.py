@@ -57,7 +57,7 @@ from asr_service.session.events import (
 from asr_service.session.session import Session
 from asr_service.session.settings import EndpointMode, SessionSettings
 
-_MAX_UNDECIDED = 4
+MAX_UNDECIDED = 4
 _MAX_EVENTS = 256
 _KEPT_EVENTS = 2_000
 
@@ -153,7 +153,7 @@ class LiveSession:
 
     @property
     def _is_full(self) -> bool:
-        return self._session.n_undecided > _MAX_UNDECIDED or self._intake.is_full or self.outbox.n_waiting > _MAX_EVENTS
+        return self._session.n_undecided > MAX_UNDECIDED or self._intake.is_full or self.outbox.n_waiting > _MAX_EVENTS
 
     def _in_turn(self, act: Callable[[], None]) -> None:
         if not self._intake.is_replaying:  # it has been said already

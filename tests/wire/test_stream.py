@@ -80,6 +80,7 @@ async def test_a_session_from_its_first_word_to_its_end(service: Served) -> None
     assert started.effective_config.partials.interval_ms == 500
     assert started.engine.name == "fake"
     assert started.resume_token == ""
+    assert started.limits.max_utterance_ms == 60_000
     assert not heard.of("warning")
 
 

@@ -164,7 +164,7 @@ async def test_a_recogniser_that_crashes_is_a_retryable_answer(service: Served) 
 
 async def test_what_is_not_built_says_so(service: Served) -> None:
     stub = service.stub
-    waiting: list[Any] = [stub.Align(AlignRequest()), stub.StreamTranscribe(iter(())).read(), stub.Subtitles(iter(())).read()]
+    waiting: list[Any] = [stub.Align(AlignRequest()), stub.Subtitles(iter(())).read()]
 
     for error in await asyncio.gather(*waiting, return_exceptions=True):
         assert isinstance(error, grpc.aio.AioRpcError)

@@ -726,6 +726,7 @@ class SessionStarted(_message.Message):
     EFFECTIVE_CONFIG_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """For Resume; empty when resuming is off."""
     @_builtins.property
@@ -736,20 +737,59 @@ class SessionStarted(_message.Message):
     def engine(self) -> _transcript_pb2.EngineDescription:
         """Who recognises."""
 
+    @_builtins.property
+    def limits(self) -> Global___SessionLimits:
+        """How much is taken at once."""
+
     def __init__(
         self,
         *,
         effective_config: Global___SessionConfig | None = ...,
         resume_token: _builtins.str = ...,
         engine: _transcript_pb2.EngineDescription | None = ...,
+        limits: Global___SessionLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_config", b"effective_config", "engine", b"engine"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_config", b"effective_config", "engine", b"engine", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_config", b"effective_config", "engine", b"engine", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_config", b"effective_config", "engine", b"engine", "limits", b"limits", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionStarted: _TypeAlias = SessionStarted  # noqa: Y015
+
+@_typing.final
+class SessionLimits(_message.Message):
+    """How much a session takes at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_SILENCE_MS_FIELD_NUMBER: _builtins.int
+    MAX_UTTERANCE_MS_FIELD_NUMBER: _builtins.int
+    MAX_UNDECIDED_FIELD_NUMBER: _builtins.int
+    max_message_bytes: _builtins.int
+    """Audio bytes in one message."""
+    max_silence_ms: _builtins.int
+    """Milliseconds of one `silence`."""
+    max_utterance_ms: _builtins.int
+    """Milliseconds after which an utterance is cut even without a pause."""
+    max_undecided: _builtins.int
+    """Utterances that may wait for their finals before no more audio is read."""
+    def __init__(
+        self,
+        *,
+        max_message_bytes: _builtins.int = ...,
+        max_silence_ms: _builtins.int = ...,
+        max_utterance_ms: _builtins.int = ...,
+        max_undecided: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_message_bytes", b"max_message_bytes", "max_silence_ms", b"max_silence_ms", "max_undecided", b"max_undecided", "max_utterance_ms", b"max_utterance_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionLimits: _TypeAlias = SessionLimits  # noqa: Y015
 
 @_typing.final
 class SpeechEvent(_message.Message):
