@@ -78,14 +78,19 @@ class Intake(Protocol):
         """The client sends again what is here already."""
         ...
 
+    @property
+    def n_bytes_left(self) -> int:
+        """Bytes of a sample that is not complete yet."""
+        ...
+
     def audio(self, data: bytes, first_sample: int | None) -> None: ...
 
     def silence(self, ms: int) -> None: ...
 
     def after(self, act: Callable[[], None]) -> None: ...
 
-    def finish(self, act: Callable[[], None]) -> int:
-        """No audio comes any more. Returns how many bytes at the end were no whole sample."""
+    def finish(self, act: Callable[[], None]) -> None:
+        """No audio comes any more."""
         ...
 
     def resumed(self) -> None:
@@ -137,11 +142,13 @@ class RawIntake:
     def after(self, act: Callable[[], None]) -> None:
         self._ear.after(act)
 
-    def finish(self, act: Callable[[], None]) -> int:
-        n_bytes_left = self._stream.n_bytes_left
+    @property
+    def n_bytes_left(self) -> int:
+        return self._stream.n_bytes_left
+
+    def finish(self, act: Callable[[], None]) -> None:
         self._push(self._stream.finish())
         self._ear.after(act)
-        return n_bytes_left
 
     def resumed(self) -> None:
         self._stream.drop_unfinished()
@@ -171,6 +178,7 @@ class ContainerIntake:
     """The bytes of a container, decoded in a process while they come. `owner` hears how it goes."""
 
     is_replaying = False
+    n_bytes_left = 0
 
     def __init__(self, decoders: DecodePool, fmt: SourceFormat, ear: Ear, owner: IntakeOwner) -> None:
         self._decoders = decoders
@@ -206,12 +214,11 @@ class ContainerIntake:
         """After what has been decoded so far."""
         self._ear.after(act)
 
-    def finish(self, act: Callable[[], None]) -> int:
+    def finish(self, act: Callable[[], None]) -> None:
         self._act = act
         if self._task is None:
             self._ear.after(act)
         self._chunks.put_nowait(None)
-        return 0
 
     def resumed(self) -> None:
         """Raises InvalidValue."""

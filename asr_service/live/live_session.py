@@ -136,9 +136,9 @@ class LiveSession:
 
     def finish(self) -> None:
         """No audio comes any more."""
-        n_bytes_left = self._intake.finish(lambda: self._take(self._session.finish(monotonic())))
-        if n_bytes_left:
+        if n_bytes_left := self._intake.n_bytes_left:
             self.note("AUDIO_IRREGULAR", "audio", f"the audio ends inside a sample: its {n_bytes_left} bytes were not used")
+        self._intake.finish(lambda: self._take(self._session.finish(monotonic())))
 
     def resumed(self, after_seq: int) -> None:
         """Another connection goes on with it, and has heard everything up to that event. Raises ResumeWindowGone."""
