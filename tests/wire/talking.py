@@ -9,6 +9,7 @@ import av
 import grpc
 import numpy as np
 
+from asr_service.client.late_status import await_late_status
 from asr_service.pb.asr.v1 import stream_pb2
 from asr_service.pb.asr.v1.stream_pb2 import StreamTranscribeRequest as Say
 from asr_service.pb.asr.v1.stream_pb2 import StreamTranscribeResponse as Hear
@@ -56,6 +57,7 @@ class Talk:
 
     def __init__(self, service: Served, **call: Any) -> None:
         self.call: Any = service.stub.StreamTranscribe(**call)
+        await_late_status(self.call)
         self.events: list[Hear] = []
         self.error: grpc.aio.AioRpcError | None = None
 
@@ -80,6 +82,10 @@ class Talk:
         try:
             while (event := await self.call.read()) is not grpc.aio.EOF:
                 self.events.append(event)
+            code = await self.call.code()  # a read can end before the status is known
+            if code is not grpc.StatusCode.OK:
+                trailing, details = await self.call.trailing_metadata(), await self.call.details()
+                self.error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
         except grpc.aio.AioRpcError as error:
             self.error = error
         return self
@@ -105,4 +111,5 @@ async def talk(service: Served, messages: Iterable[Say], **call: Any) -> Talk:
     """A whole session: says everything, hears everything."""
     made = Talk.__new__(Talk)
     made.call, made.events, made.error = service.stub.StreamTranscribe(said(messages), **call), [], None
+    await_late_status(made.call)
     return await made.rest()
