@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from asr_service.engine.protocol import EngineFailed, EngineInfo, Feature
 from asr_service.engine.runner import RunnerAborted, RunnerCrashed, RunnerFailed
 from asr_service.engine.slot import StartPolicy
 from asr_service.engine.slots import SlotEngine, run_limit_s
 from asr_service.languages import ENGLISH, LANGUAGES, Language
 from asr_service.metrics import Metrics
-from asr_service.request import Hypothesis, Quality, RecognitionOptions, Speech, TokenUse, Word, Work
+from asr_service.request import Hypothesis, Quality, RecognitionOptions, Samples, Speech, TokenUse, Word, Work
 
 _DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero")
 _WORD_STEP_MS = 400
@@ -68,11 +70,16 @@ class FakeControls:
 
     `hold` makes runs wait until `release`. `plan` lists what happens to the next runs, one item each; None is an ordinary run.
     `fail_starts` is how many of the next starts fail. `n_running` and `n_started` count; `wait_running` waits for the former.
-    `tell` sends a partial text of a run. `flags` and `tokens` go into every answer.
+    `tell` sends a partial text of a run. `flags` and `tokens` go into every answer. Each runner has `n_ears` ears, and `heard`
+    lists the guesses through them, each as its uid and how many samples were new.
     """
 
-    def __init__(self, s_per_audio_s: float = 0.0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self, s_per_audio_s: float = 0.0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, *, n_ears: int = 0
+    ) -> None:
         self.s_per_audio_s = s_per_audio_s
+        self.n_ears = n_ears
+        self.heard: list[tuple[int, int]] = []
         self.plan: list[Accident | None] = []
         self.fail_starts = 0
         self.n_started = 0
@@ -138,6 +145,14 @@ class FakeRunner:
         self._alive = False
         self._is_aborted = False
         self._run: asyncio.Task[Hypothesis] | None = None
+        self._ears: set[FakeEar] = set()  # those that are lent
+
+    def lend_ear(self) -> FakeEar | None:
+        if len(self._ears) >= self._controls.n_ears:
+            return None
+        ear = FakeEar(self, self._controls, self._ears.discard)
+        self._ears.add(ear)
+        return ear
 
     @property
     def alive(self) -> bool:
@@ -152,6 +167,8 @@ class FakeRunner:
         if self._controls.fail_starts > 0:
             self._controls.fail_starts -= 1
             raise EngineFailed("the controls say so")
+        for ear in self._ears:
+            ear.forget()
         self._alive = True
 
     async def run(self, work: Work) -> Hypothesis:
@@ -178,6 +195,34 @@ class FakeRunner:
     async def stop(self) -> None:
         self._controls.n_stopped += self._alive
         self._alive = False
+
+
+class FakeEar:
+    """Hears what the fake hears in the whole stretch, and notes how much of it is new."""
+
+    def __init__(self, runner: FakeRunner, controls: FakeControls, give_back: Callable[[FakeEar], None]) -> None:
+        self._runner = runner
+        self._controls = controls
+        self._give_back = give_back
+        self._samples: Samples = np.zeros(0, np.float32)
+
+    @property
+    def n_heard(self) -> int:
+        return len(self._samples)
+
+    async def hear(self, work: Work) -> Hypothesis:
+        samples = work.speech.samples
+        n_heard = self.n_heard if np.array_equal(samples[: self.n_heard], self._samples) else 0
+        self._controls.heard.append((work.uid, len(samples) - n_heard))
+        hypothesis = await self._runner.run(work)
+        self._samples = samples
+        return hypothesis
+
+    def forget(self) -> None:
+        self._samples = self._samples[:0]
+
+    def close(self) -> None:
+        self._give_back(self)
 
 
 def fake_engine(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from asr_service.engine.ear import Ear, HearingRunner
 from asr_service.engine.protocol import EngineFailed
 from asr_service.engine.runner import Runner
 from asr_service.request import Hypothesis
@@ -56,6 +57,19 @@ class Slot:
     policy: StartPolicy
     state: SlotState = SlotState.COLD
     failure: str = ""
+    n_lent: int = 0  # ears of the runner
+
+    @property
+    def may_hear(self) -> bool:
+        """Will a guess that waits for this slot be served soon?"""
+        return self.state in (SlotState.FREE, SlotState.BUSY, SlotState.STARTING)
+
+    def lend(self) -> Lease | None:
+        """An ear of the runner, if it has one to spare."""
+        if not self.may_hear or not isinstance(self.runner, HearingRunner) or (ear := self.runner.lend_ear()) is None:
+            return None
+        self.n_lent += 1
+        return Lease(self, ear)
 
     async def start(self, on_failure: Callable[[], None]) -> bool:
         """Starts the runner, again and again within the policy. True when it is warm, False when it is given up."""
@@ -97,3 +111,23 @@ class Slot:
             await self.stop()
             run.cancel()
             await asyncio.wait({run}, timeout=self.policy.stop_limit_s)
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """An ear, lent to one stretch, and the slot that it is in."""
+
+    slot: Slot
+    ear: Ear
+    _is_closed: bool = False
+
+    @property
+    def is_usable(self) -> bool:
+        return self.slot.may_hear
+
+    def close(self) -> None:
+        """Gives the ear back. Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.slot.n_lent -= 1
+            self.ear.close()

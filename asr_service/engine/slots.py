@@ -7,6 +7,7 @@ Rules:
 3. A slot comes back however its run ended; a runner that is not alive any more is started again before it serves.
 4. Every wait has a bound: the caller's deadline, and for a run without one a limit that grows with the audio.
 5. All state is moved between two awaits on the event loop, so there are no locks.
+6. A guess through an ear waits for the ear's slot. When that is given up, the guess is work like any other.
 """
 
 from __future__ import annotations
@@ -16,19 +17,29 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from asr_service.engine.idle import IdleTimer
-from asr_service.engine.listening import Listening, Rehearing
+from asr_service.engine.listening import Listening
 from asr_service.engine.protocol import EngineFailed, EngineInfo, EngineLoad, EngineState
 from asr_service.engine.runner import Runner, RunnerAborted, RunnerCrashed, RunnerFailed
-from asr_service.engine.slot import Slot, SlotState, StartPolicy
+from asr_service.engine.slot import Lease, Slot, SlotState, StartPolicy
+from asr_service.engine.slot_listening import SlotListening
+from asr_service.engine.slot_queue import Job, SlotQueue
 from asr_service.engine.speed import Speed
-from asr_service.errors import AsrError, DeadlineExceeded, Draining, EngineGone, EngineRestarting, InternalError, Starting
+from asr_service.errors import (
+    AsrError,
+    DeadlineExceeded,
+    Draining,
+    EngineGone,
+    EngineRestarting,
+    InternalError,
+    Overloaded,
+    Starting,
+)
 from asr_service.metrics import Metrics
 from asr_service.request import Hypothesis, Priority, Work
-from asr_service.scheduler.queue import WorkQueue
 
 _log = logging.getLogger(__name__)
 
@@ -40,24 +51,6 @@ _RUN_LIMIT_PER_AUDIO_S = 20.0
 def run_limit_s(work: Work) -> float:
     """After this long a run counts as hung, whatever its caller's patience."""
     return _RUN_LIMIT_FLOOR_S + _RUN_LIMIT_PER_AUDIO_S * work.speech.duration_ms / 1000
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    work: Work
-    future: asyncio.Future[Hypothesis]
-    started_s: float = 0.0  # set when it leaves the queue
-
-    def fail(self, error: AsrError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def running_s(self, now_s: float) -> float:
-        return max(0.0, now_s - self.started_s)
-
-    @property
-    def audio_s(self) -> float:
-        return self.work.speech.duration_ms / 1000
 
 
 class SlotEngine:
@@ -85,7 +78,7 @@ class SlotEngine:
         if slots < 1:
             raise ValueError(f"slots is {slots}, want at least 1")
         self._info = info
-        self._queue = WorkQueue(queue_capacity)
+        self._queue = SlotQueue(queue_capacity)
         self._slots = [Slot(make_runner(index), policy or StartPolicy()) for index in range(slots)]
         self._metrics = metrics
         self._run_limit_s = run_limit_s
@@ -93,8 +86,7 @@ class SlotEngine:
         self._idle = IdleTimer(idle_timeout_s, self._unload)
         self._speed = Speed()
         self._state = EngineState.STOPPED
-        self._waiting: dict[int, _Job] = {}
-        self._running: set[_Job] = set()
+        self._running: set[Job] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starts: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Task[None] | None = None
@@ -146,13 +138,15 @@ class SlotEngine:
 
     async def recognize(self, work: Work) -> Hypothesis:
         """See Engine.recognize. `work.uid` must not be waiting already (ValueError)."""
+        return await self._answer(work, None)
+
+    async def _answer(self, work: Work, lease: Lease | None) -> Hypothesis:
         self._refuse_unless_ready()
         now_s = self._clock()
         if work.deadline_s is not None and work.deadline_s <= now_s:
             raise DeadlineExceeded("the deadline had passed before the segment was queued")
-        self._queue.push(work, retry_after_s=self._retry_after_s() if self._is_full else 1.0)
-        job = _Job(work, asyncio.get_running_loop().create_future())
-        self._waiting[work.uid] = job
+        job = Job(work, asyncio.get_running_loop().create_future(), lease)
+        self._queue.put(job, retry_after_s=self._retry_after_s() if self._queue.is_full else 1.0)
         timer = None
         if work.deadline_s is not None:
             timer = asyncio.get_running_loop().call_later(work.deadline_s - now_s, self._expire, job)
@@ -171,7 +165,12 @@ class SlotEngine:
 
     def listen(self) -> Listening:
         """See Engine.listen."""
-        return Rehearing(self.recognize)
+        return SlotListening(self._lend, self._answer, self.recognize)
+
+    def _lend(self) -> Lease | None:
+        """An ear of a slot that is not busy if it can be, and has lent few."""
+        slots = sorted(self._slots, key=lambda slot: (slot.n_lent, slot.state is not SlotState.FREE))
+        return next((lease for slot in slots if (lease := slot.lend()) is not None), None)
 
     def attend(self) -> AbstractContextManager[None]:
         """See Engine.attend."""
@@ -188,16 +187,15 @@ class SlotEngine:
     def _failed(self) -> EngineGone:
         return EngineGone(f"the recogniser cannot be started: {self._slots[0].failure}", retry_after_s=_RETRY_AFTER_S[1])
 
-    def _withdraw(self, job: _Job) -> None:
+    def _withdraw(self, job: Job) -> None:
         """The caller has left."""
         if not job.future.cancel() and not job.future.cancelled():
             job.future.exception()  # the answer came in the same moment; asyncio wants it looked at
-        if self._waiting.get(job.work.uid) is job:
-            self._queue.cancel(job.work.uid)
-            self._forget(job.work, "cancelled")
+        if self._queue.withdraw(job):
+            self._count_dropped("cancelled")
             self._dispatch()
 
-    def _expire(self, job: _Job) -> None:
+    def _expire(self, job: Job) -> None:
         """The job's deadline is here; timers may come a clock tick early."""
         now_s = max(self._clock(), job.work.deadline_s or 0.0)
         self._answer_expired(now_s)
@@ -205,17 +203,17 @@ class SlotEngine:
         self._dispatch()
 
     def _answer_expired(self, now_s: float) -> None:
-        for work in self._queue.take_expired(now_s):
-            error = DeadlineExceeded(f"the deadline passed after {now_s - work.arrival_s:.3f} s in the queue")
-            self._forget(work, "expired").fail(error)
+        for job in self._queue.take_expired(now_s):
+            self._count_dropped("expired")
+            job.fail(DeadlineExceeded(f"the deadline passed after {now_s - job.work.arrival_s:.3f} s in the queue"))
 
-    def _answer_waiting(self, error: AsrError, why: str) -> None:
-        for work in self._queue.clear():
-            self._forget(work, why).fail(error)
+    def _answer_waiting(self, error: AsrError) -> None:
+        for job in self._queue.clear():
+            self._count_dropped("stopped")
+            job.fail(error)
 
-    def _forget(self, work: Work, why: str) -> _Job:
+    def _count_dropped(self, why: str) -> None:
         self._metrics.queue_dropped.labels(why).inc()
-        return self._waiting.pop(work.uid)
 
     # What runs
 
@@ -224,25 +222,26 @@ class SlotEngine:
         if self._state is EngineState.READY:
             now_s = self._clock()
             self._answer_expired(now_s)
-            while len(self._queue) and (slot := self._free_slot()) is not None:
-                work = self._queue.pop(now_s)
-                assert work is not None, "expired work was taken out above"  # noqa: S101  # narrows the type
-                self._begin_run(slot, self._waiting.pop(work.uid), now_s)
-            n_missing = len(self._queue) - len(self._in(SlotState.STARTING, SlotState.STOPPING))
+            for slot in sorted(self._in(SlotState.FREE), key=self._queue.n_for):  # those that nobody else can stand in for last
+                if self._can_serve(slot) and (job := self._queue.take(slot, now_s)) is not None:
+                    self._begin_run(slot, job, now_s)
+            n_missing = self._queue.n_for_any - len(self._in(SlotState.STARTING, SlotState.STOPPING))
             for slot in self._in(SlotState.COLD)[: max(0, n_missing)]:
                 self._begin_start(slot)
         self._idle.set_quiet(not self._queue and bool(self._in(SlotState.FREE)) and not self._in(SlotState.BUSY))
         self._show()
 
-    def _free_slot(self) -> Slot | None:
-        for slot in self._in(SlotState.FREE):
-            if slot.runner.alive:
-                return slot
-            self._metrics.engine_failures.labels("crash").inc()  # it died while it had nothing to do
-            self._begin_start(slot)
-        return None
+    def _can_serve(self, slot: Slot) -> bool:
+        """Is there work for this free slot, and is its runner alive?"""
+        if not self._queue.n_for_any and not self._queue.n_for(slot):
+            return False
+        if slot.runner.alive:
+            return True
+        self._metrics.engine_failures.labels("crash").inc()  # it died while it had nothing to do
+        self._begin_start(slot)
+        return False
 
-    def _begin_run(self, slot: Slot, job: _Job, now_s: float) -> None:
+    def _begin_run(self, slot: Slot, job: Job, now_s: float) -> None:
         slot.state = SlotState.BUSY
         job.started_s = now_s
         self._running.add(job)
@@ -251,8 +250,8 @@ class SlotEngine:
         self._metrics.queue_wait_seconds.labels(_label(job.work.priority)).observe(max(0.0, now_s - job.work.arrival_s))
         self._spawn(self._serve(slot, job))
 
-    async def _serve(self, slot: Slot, job: _Job) -> None:
-        run = asyncio.ensure_future(slot.runner.run(job.work))
+    async def _serve(self, slot: Slot, job: Job) -> None:
+        run = asyncio.ensure_future(job.run(slot))
         try:
             await asyncio.wait({run, job.future}, timeout=self._run_limit_s(job.work), return_when=asyncio.FIRST_COMPLETED)
             if not run.done():
@@ -266,14 +265,15 @@ class SlotEngine:
             self._running.discard(job)
             self._give_back(slot)
 
-    def _conclude(self, job: _Job, run: asyncio.Future[Hypothesis]) -> None:
+    def _conclude(self, job: Job, run: asyncio.Future[Hypothesis]) -> None:
         """Turns how the run ended into the job's answer, if it has none yet."""
         run_s = job.running_s(self._clock())
         if not run.done() or run.cancelled():
             return job.fail(EngineRestarting("the recogniser was stopped", retry_after_s=self._retry_after_s()))
         match run.exception():
             case None:
-                self._speed.learn(job.audio_s, run_s)
+                if job.lease is None:  # a guess does less than the whole of a work
+                    self._speed.learn(job.audio_s, run_s)
                 if not job.future.done():
                     queue_s = max(0.0, job.started_s - job.work.arrival_s)
                     job.future.set_result(replace(run.result(), queue_s=queue_s, run_s=run_s))
@@ -313,11 +313,22 @@ class SlotEngine:
         if self._stopping is not None:
             return
         slot.state = SlotState.FREE if is_warm else SlotState.DEAD
+        if not is_warm:
+            self._loosen(self._queue.take_guesses_for(slot))
         if self._n_usable == 0:
             self._state = EngineState.FAILED
             self._has_failed.set()
-            self._answer_waiting(self._failed(), "stopped")
+            self._answer_waiting(self._failed())
         self._dispatch()
+
+    def _loosen(self, guesses: list[Job]) -> None:
+        """Their slot is gone; any other can do them."""
+        for job in guesses:
+            job.lease = None
+            try:
+                self._queue.put(job, retry_after_s=self._retry_after_s())
+            except Overloaded as error:
+                job.fail(error)
 
     def _unload(self) -> None:
         for slot in self._in(SlotState.FREE):
@@ -332,7 +343,7 @@ class SlotEngine:
     async def _shut_down(self) -> None:
         self._idle.stop()
         draining = Draining("the server is shutting down", retry_after_s=1.0)
-        self._answer_waiting(draining, "stopped")
+        self._answer_waiting(draining)
         for job in self._running:
             job.fail(draining)
         for task in self._starts:
@@ -349,10 +360,6 @@ class SlotEngine:
     @property
     def _n_usable(self) -> int:
         return len(self._slots) - len(self._in(SlotState.DEAD))
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._queue) >= self._queue.capacity
 
     def _in(self, *states: SlotState) -> list[Slot]:
         return [slot for slot in self._slots if slot.state in states]

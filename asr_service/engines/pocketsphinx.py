@@ -10,18 +10,20 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
 from asr_service.engine.protocol import EngineFailed, EngineInfo, Feature
 from asr_service.engine.slots import SlotEngine
 from asr_service.engines.frames import Frame
+from asr_service.engines.pcm import to_int16
+from asr_service.engines.pocketsphinx_ear import PocketsphinxEar
 from asr_service.engines.worker_process import WorkerRunner
 from asr_service.languages import ENGLISH
 from asr_service.metrics import Metrics
-from asr_service.request import Hypothesis, Samples, Speech, Word, Work
+from asr_service.request import Hypothesis, Speech, Word, Work
 
 _WORKER = "asr_service.engines.pocketsphinx_worker"
 _ABORT_GRACE_S = 0.1  # longer than most blocks; the last pass over a long segment takes seconds and is not waited for
+_GUESS_ABORT_GRACE_S = 1.0  # loading an ear takes 0.25 s, and what all ears of a worker have heard is worth that wait
+_N_EARS = 2  # 100 MB each; a stretch that is spoken without a pause takes a fifth of a core for guesses and more for decisions
 
 MODEL_ID = "pocketsphinx-en-us"
 
@@ -41,7 +43,10 @@ def pocketsphinx_info(reason: str) -> EngineInfo:
 def pocketsphinx_engine(
     reason: str, *, slots: int, queue_capacity: int, idle_timeout_s: float, metrics: Metrics, failpoints: str = ""
 ) -> SlotEngine:
-    """The embedded engine with `slots` processes of about 120 MB. Raises EngineFailed when the package is not installed."""
+    """The embedded engine with `slots` processes of about 120 MB, and 100 MB more for each stretch that one listens to at once.
+
+    Raises EngineFailed when the package is not installed.
+    """
     if find_spec("pocketsphinx") is None:
         raise EngineFailed("ENGINE=pocketsphinx: the package pocketsphinx is not installed (pip install pocketsphinx)")
     return SlotEngine(
@@ -59,26 +64,37 @@ class PocketsphinxRunner(WorkerRunner):
 
     def __init__(self, failpoints: str = "") -> None:
         super().__init__(_WORKER, failpoints=failpoints, abort_grace_s=_ABORT_GRACE_S)
+        self.life = 0  # which process it is: 1, 2, ...
+        self._free_ears = list(range(_N_EARS))
+
+    async def start(self) -> None:
+        self.life += 1
+        await super().start()
+
+    def lend_ear(self) -> PocketsphinxEar | None:
+        """See HearingRunner."""
+        return PocketsphinxEar(self, self._free_ears.pop(0), self._take_back) if self._free_ears else None
+
+    def _take_back(self, index: int) -> None:
+        self._free_ears = sorted([*self._free_ears, index])  # the lower ones are loaded already
+
+    async def listen(self, fields: Mapping[str, Any], pcm: bytes) -> Mapping[str, Any]:
+        """A guess in the worker, see pocketsphinx_worker. Raises what Runner.run raises."""
+        return await self.ask(fields, pcm, abort_grace_s=_GUESS_ABORT_GRACE_S)
 
     def to_job(self, work: Work) -> Frame:
-        return {"max_alternatives": work.options.max_alternatives}, _to_int16(work.speech.samples)
+        return {"max_alternatives": work.options.max_alternatives}, to_int16(work.speech.samples)
 
     def to_hypothesis(self, result: Mapping[str, Any], speech: Speech) -> Hypothesis:
         words = tuple(
             Word(text, speech.start_ms + start_ms, speech.start_ms + end_ms, confidence)
             for text, start_ms, end_ms, confidence in result["words"]
         )
+        confidences = [word.confidence for word in words if word.confidence is not None]
         return Hypothesis(
             text=result["text"],
             language=ENGLISH,
             words=words,
-            confidence=sum(word.confidence or 0.0 for word in words) / len(words) if words else None,
+            confidence=sum(confidences) / len(confidences) if confidences else None,
             alternatives=tuple((text, None) for text in result["alternatives"]),
         )
-
-
-def _to_int16(samples: Samples) -> bytes:
-    """float32 -> little-endian int16. What exceeds +-1.0 (a downmix can) is turned down as a whole rather than clipped: the
-    recogniser removes the mean of the cepstra, so the level means little to it and distortion a lot."""
-    peak = max(1.0, float(np.max(np.abs(samples), initial=0.0)))
-    return (samples * (32767.0 / peak)).round().astype("<i2").tobytes()

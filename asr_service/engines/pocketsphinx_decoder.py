@@ -18,7 +18,7 @@ from typing import Any
 import pocketsphinx
 
 BLOCK_BYTES = 3200  # 0.1 s of int16 at 16 kHz, 20 to 60 ms of work
-_SHORTEST_BYTES = 1600  # 50 ms; no word is shorter, and the library refuses less than one analysis window
+SHORTEST_BYTES = 1600  # 50 ms; no word is shorter, and the library refuses less than one analysis window
 _BYTES_PER_MS = 32
 _FRAME_MS = 10
 _MEASURE = "measure"
@@ -42,9 +42,9 @@ class SphinxDecoder:
         text; words: [[text, start_ms, end_ms, confidence], ...] from the start of `pcm`; alternatives: other texts, at most
         max_alternatives - 1, most likely first.
         """
-        if len(pcm) < _SHORTEST_BYTES:
+        if len(pcm) < SHORTEST_BYTES:
             return {"text": "", "words": [], "alternatives": []}
-        mean = self._measure(pcm)
+        mean = self.measure(pcm)
         decoder = self._decoder
         decoder.reinit_feat()
         decoder.start_utt()
@@ -56,11 +56,11 @@ class SphinxDecoder:
             between_blocks()
         finally:
             decoder.end_utt()
-        words = self._words(len(pcm) // _BYTES_PER_MS)
+        words = read_words(self._decoder, len(pcm) // _BYTES_PER_MS)
         text = " ".join(str(word[0]) for word in words)
         return {"text": text, "words": words, "alternatives": self._alternatives(text, max_alternatives - 1)}
 
-    def _measure(self, pcm: bytes) -> str:
+    def measure(self, pcm: bytes) -> str:
         """The mean of the cepstra of all of it, in the decoder's own notation."""
         decoder = self._decoder
         decoder.activate_search(_MEASURE)
@@ -75,17 +75,6 @@ class SphinxDecoder:
             decoder.activate_search()
         return mean
 
-    def _words(self, duration_ms: int) -> list[list[str | int | float]]:
-        words: list[list[str | int | float]] = []
-        end_ms = 0
-        for segment in self._decoder.seg() or ():
-            if spoken := _SPEECH.match(segment.word):
-                start_ms = max(end_ms, segment.start_frame * _FRAME_MS)
-                end_ms = max(start_ms + 1, min(duration_ms, (segment.end_frame + 1) * _FRAME_MS))
-                # `prob` is a plain posterior in this binding, a hair above 1 at times.
-                words.append([spoken[1], start_ms, end_ms, min(1.0, max(0.0, segment.prob))])
-        return words
-
     def _alternatives(self, best: str, n_wanted: int) -> list[str]:
         if n_wanted < 1:
             return []
@@ -96,3 +85,16 @@ class SphinxDecoder:
             if len(texts) > n_wanted:
                 break
         return list(texts)[1:]
+
+
+def read_words(decoder: pocketsphinx.Decoder, duration_ms: int) -> list[list[str | int | float]]:
+    """[text, start_ms, end_ms, confidence] of each word in what the decoder was given, which lasts `duration_ms`."""
+    words: list[list[str | int | float]] = []
+    end_ms = 0
+    for segment in decoder.seg() or ():
+        if spoken := _SPEECH.match(segment.word):
+            start_ms = max(end_ms, segment.start_frame * _FRAME_MS)
+            end_ms = max(start_ms + 1, min(duration_ms, (segment.end_frame + 1) * _FRAME_MS))
+            # `prob` is a plain posterior in this binding, a hair above 1 at times.
+            words.append([spoken[1], start_ms, end_ms, min(1.0, max(0.0, segment.prob))])
+    return words

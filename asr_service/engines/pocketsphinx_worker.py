@@ -2,14 +2,17 @@
 
     python -m asr_service.engines.pocketsphinx_worker FAILPOINTS
 
-A job has max_alternatives, and int16 little-endian samples at 16 kHz; a result has what SphinxDecoder.decode gives.
+A job has int16 little-endian samples at 16 kHz. With max_alternatives it is a whole segment, and the result has what
+SphinxDecoder.decode gives; with ear (0, 1, ...), is_new and start it is a piece of a growing one, see SphinxListener.hear.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-from asr_service.engines.worker_pipes import Pipes, Recognise, serve_jobs
+from asr_service.engines.worker_pipes import BetweenBlocks, Pipes, Recognise, serve_jobs
 
 
 def main(failpoints: str) -> None:
@@ -17,10 +20,21 @@ def main(failpoints: str) -> None:
 
 
 def _load() -> Recognise:
-    from asr_service.engines.pocketsphinx_decoder import SphinxDecoder  # after SIGINT is out of the way
+    # After SIGINT is out of the way
+    from asr_service.engines.pocketsphinx_decoder import SphinxDecoder
+    from asr_service.engines.pocketsphinx_listener import SphinxListener
 
     decoder = SphinxDecoder()
-    return lambda job, pcm, between_blocks: decoder.decode(pcm, job["max_alternatives"], between_blocks)
+    ears: dict[int, SphinxListener] = {}
+
+    def recognise(job: Mapping[str, Any], pcm: bytes, between_blocks: BetweenBlocks) -> Mapping[str, Any]:
+        if "ear" not in job:
+            return decoder.decode(pcm, job["max_alternatives"], between_blocks)
+        if job["ear"] not in ears:
+            ears[job["ear"]] = SphinxListener(decoder)
+        return ears[job["ear"]].hear(pcm, start=job["start"], is_new=job["is_new"], between_blocks=between_blocks)
+
+    return recognise
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from asr_service.scheduler.steps import StepLimits
 _log = logging.getLogger(__name__)
 
 _KV_TOKENS_PER_SEQUENCE = 1024  # half a minute of speech with its prompt and its whole budget, and some context
-_LEAST_KV_TOKENS = 4096  # one minute with the longest context
+LEAST_KV_TOKENS = 4096  # one minute with the longest context
 _SHARE_OF_HOST = 0.25  # of the machine's memory, at most, for the cache on a CPU
 
 _FEATURES = frozenset({Feature.CONTEXT, Feature.PHRASES, Feature.TEMPERATURE, Feature.LANGUAGE_DETECTION})
@@ -59,30 +60,50 @@ def qwen3_engine(
 
     Raises EngineFailed when the checkpoint, the device or the number type cannot be had.
     """
-    folder = _folder(model_id)
-    checkpoint = Checkpoint.open(folder)
-    device = choose_device(_device_name(settings.device))
-    dtype = choose_dtype(settings.dtype, device)
-    _check_quantize(settings.quantize, device, dtype)
-    if device.type == "cpu":
+    model = Qwen3Model.open(model_id, settings)
+    limits = step_limits(settings, model.device, queue_capacity)
+    return build_engine(
+        model,
+        reason,
+        settings=settings,
+        limits=limits,
+        cache_bytes=model.cache_bytes(settings, limits),
+        idle_timeout_s=idle_timeout_s,
+        metrics=metrics,
+        failpoints=failpoints,
+    )
+
+
+def build_engine(
+    model: Qwen3Model,
+    reason: str,
+    *,
+    settings: Qwen3Settings,
+    limits: StepLimits,
+    cache_bytes: int,
+    idle_timeout_s: float,
+    metrics: Metrics,
+    failpoints: str,
+) -> StepEngine:
+    """The engine over an opened checkpoint, with an attention cache of this size."""
+    if model.device.type == "cpu":
         keep_freed_memory()
-    limits = step_limits(settings, device, queue_capacity)
     runner = ModelRunner(
-        folder,
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-        kv_bytes=settings.kv_cache_mib * 2**20 or _kv_bytes(checkpoint, device, dtype, settings, limits),
+        model.folder,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        kv_bytes=cache_bytes,
         bind_replies=lambda tokenizer, config: _make_reply(tokenizer, config, settings.max_new_tokens),
-        threads=settings.threads or (cpu_count() if device.type == "cpu" else None),
+        threads=settings.threads or (cpu_count() if model.device.type == "cpu" else None),
         quantize=settings.quantize,
-        graphs=_graph_plan(settings, device, limits, metrics),
+        graphs=_graph_plan(settings, model.device, limits, metrics),
         failpoints=Failpoints(failpoints),
     )
     info = EngineInfo(
         name="qwen3",
-        model=model_id,
-        device=str(device),
-        languages=_languages(checkpoint.config),
+        model=model.model_id,
+        device=str(model.device),
+        languages=_languages(model.checkpoint.config),
         features=_FEATURES,
         owner="Qwen",
         reason=reason,
@@ -97,6 +118,41 @@ def qwen3_engine(
         # What fails twice here will not be cured by patience, but gigabytes take their time.
         policy=StartPolicy(max_failures=2, start_limit_s=600.0, stop_limit_s=30.0),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Qwen3Model:
+    """A verified checkpoint and what it will be computed on."""
+
+    model_id: str
+    folder: Path
+    checkpoint: Checkpoint
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def open(cls, model_id: str, settings: Qwen3Settings) -> Qwen3Model:
+        """Downloads it first where it is not on this machine. Raises EngineFailed, see qwen3_engine."""
+        folder = _folder(model_id)
+        checkpoint = Checkpoint.open(folder)
+        device = choose_device(_device_name(settings.device))
+        dtype = choose_dtype(settings.dtype, device)
+        _check_quantize(settings.quantize, device, dtype)
+        return cls(model_id, folder, checkpoint, device, dtype)
+
+    @property
+    def weight_bytes(self) -> int:
+        """While they are loaded; with 8 bits it is less afterwards."""
+        return self.checkpoint.n_parameters * self.dtype.itemsize
+
+    @property
+    def token_bytes(self) -> int:
+        """Of one token in the attention cache."""
+        return bytes_per_token(self.checkpoint.config.text, self.dtype)
+
+    def cache_bytes(self, settings: Qwen3Settings, limits: StepLimits) -> int:
+        """Of an attention cache for this model alone."""
+        return settings.kv_cache_mib * 2**20 or _kv_bytes(self.checkpoint, self.device, self.dtype, settings, limits)
 
 
 def _folder(model_id: str) -> Path:
@@ -144,10 +200,10 @@ def _kv_bytes(
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         weights = checkpoint.n_parameters * dtype.itemsize
-        return max(_LEAST_KV_TOKENS * per_token, round((free - weights) * settings.gpu_memory_fraction))
-    wanted = max(_LEAST_KV_TOKENS, limits.max_sequences * _KV_TOKENS_PER_SEQUENCE) * per_token
+        return max(LEAST_KV_TOKENS * per_token, round((free - weights) * settings.gpu_memory_fraction))
+    wanted = max(LEAST_KV_TOKENS, limits.max_sequences * _KV_TOKENS_PER_SEQUENCE) * per_token
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(_LEAST_KV_TOKENS * per_token, min(wanted, round(host * _SHARE_OF_HOST)))
+    return max(LEAST_KV_TOKENS * per_token, min(wanted, round(host * _SHARE_OF_HOST)))
 
 
 def _graph_plan(settings: Qwen3Settings, device: torch.device, limits: StepLimits, metrics: Metrics) -> GraphPlan | None:

@@ -81,11 +81,30 @@ def _lack_of_weights(model_id: str) -> str:
 def _qwen3(choice: Choice, settings: Settings, metrics: Metrics) -> Engine:
     if lack := extras.QWEN3.lack():
         raise EngineFailed(f"ENGINE=qwen3: {lack}")
+    if settings.dual_model:
+        return _dual(choice, settings, metrics)
     from asr_service.engines.qwen3 import qwen3_engine
 
     return qwen3_engine(
         choice.reason,
         choice.model_id,
+        settings=Qwen3Settings.of(settings),
+        queue_capacity=settings.max_queued_segments,
+        idle_timeout_s=settings.idle_timeout,
+        metrics=metrics,
+        failpoints=settings.failpoints,
+    )
+
+
+def _dual(choice: Choice, settings: Settings, metrics: Metrics) -> Engine:
+    if settings.fast_model_id == choice.model_id:
+        raise EngineFailed(f"FAST_MODEL_ID={choice.model_id}: is MODEL_ID too; expected another model, or DUAL_MODEL unset")
+    from asr_service.engines.qwen3_dual import dual_qwen3_engine
+
+    return dual_qwen3_engine(
+        choice.reason,
+        choice.model_id,
+        settings.fast_model_id,
         settings=Qwen3Settings.of(settings),
         queue_capacity=settings.max_queued_segments,
         idle_timeout_s=settings.idle_timeout,

@@ -50,6 +50,7 @@ class WorkerRunner(ABC):
         self._process: asyncio.subprocess.Process | None = None
         self._is_killed = False
         self._job_id = 0
+        self._grace_s = abort_grace_s  # of the job at work
         self._is_running = False
         self._run_ended = asyncio.Event()
 
@@ -99,12 +100,17 @@ class WorkerRunner(ABC):
             raise EngineFailed(f"the recogniser process did not start: {header.get('message', f'it said {header}')}")
 
     async def run(self, work: Work) -> Hypothesis:
+        fields, samples = self.to_job(work)
+        return self.to_hypothesis(await self.ask(fields, samples), work.speech)
+
+    async def ask(self, fields: Mapping[str, Any], samples: bytes, *, abort_grace_s: float | None = None) -> dict[str, Any]:
+        """One job and the worker's result. `abort_grace_s` replaces the runner's for this job. Raises as Runner.run does."""
         if not self.alive:
             raise RunnerCrashed("the process is not there")
         self._job_id += 1
         self._is_running = True
         self._run_ended.clear()
-        fields, samples = self.to_job(work)
+        self._grace_s = self._abort_grace_s if abort_grace_s is None else abort_grace_s
         try:
             await self._send(pack({"kind": "job", "id": self._job_id, **fields}, samples))
             answer = await self._receive()
@@ -118,14 +124,14 @@ class WorkerRunner(ABC):
             raise RunnerAborted("aborted")
         if answer["kind"] != "result":
             raise RunnerFailed(answer.get("message", f"answered {answer['kind']}"))
-        return self.to_hypothesis(answer, work.speech)
+        return answer
 
     async def abort(self) -> None:
         """Asks first; kills the process when it is in the middle of something long."""
         if not self._is_running:
             return
         try:
-            async with asyncio.timeout(self._abort_grace_s):
+            async with asyncio.timeout(self._grace_s):
                 await self._send(pack({"kind": "abort", "id": self._job_id}))
                 await self._run_ended.wait()
         except (TimeoutError, RunnerCrashed):
