@@ -71,7 +71,13 @@ async def serving(
         # In a thread: a model may have to be downloaded first, and signals have to be heard meanwhile.
         engine = await asyncio.to_thread(make_engine or choose_engine, settings, metrics)
         # Live containers hold a process for as long as somebody speaks: uploads must not wait for them.
-        live_pool = DecodePool(_limits(settings), max_workers=settings.live_decode_workers, warm=0, metrics=metrics)
+        live_pool = DecodePool(
+            _limits(settings),
+            max_workers=settings.live_decode_workers,
+            warm=0,
+            metrics=metrics,
+            failpoints=settings.failpoints,
+        )
         detector = VadBatcher(FrameDetector(), executor, metrics)
         parts = LiveParts(live_pool, detector, engine, metrics, WorkIds())
         service = Service(
