@@ -46,6 +46,7 @@ from asr_service.session.events import (
     Decided,
     Ended,
     EndReason,
+    Event,
     Final,
     Guess,
     Output,
@@ -261,7 +262,7 @@ class LiveSession:
                 self._end(output)
             elif not isinstance(output, Decided) or self.plan.resume_window_ms:
                 self._see(output)
-                self.outbox.put(output, self._session.cursors)
+                self.outbox.put(_light(output), self._session.cursors)
         self._arm()
 
     def _see(self, event: object) -> None:
@@ -331,6 +332,13 @@ class LiveSession:
         task = asyncio.create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _light(event: Event) -> Event:
+    """Events may be kept for long, and sound is heavy."""
+    if not isinstance(event, Final):
+        return event
+    return replace(event, result=replace(event.result, speech=event.result.speech.without_sound()))
 
 
 def _at_16k(sample: int, rate_hz: int | None) -> int:

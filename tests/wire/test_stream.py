@@ -391,3 +391,19 @@ async def test_a_recogniser_that_cannot_decide_fails_the_session(service: Served
     assert heard.error is not None
     assert heard.error.code() is grpc.StatusCode.INTERNAL
     assert heard.of("error")[0].reason == "INTERNAL"
+
+
+@pytest.mark.parametrize("kind", ["white", "hum", "clicks"])
+async def test_minutes_of_noise_reach_no_recogniser(service: Served, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    n = 90 * 16000
+    noise = {
+        "white": rng.normal(0, 0.02, n),
+        "hum": 0.1 * np.sin(2 * np.pi * 50 * np.arange(n) / 16000) + 0.03 * np.sin(2 * np.pi * 100 * np.arange(n) / 16000),
+        "clicks": np.where(rng.random(n) < 1e-4, 0.8, 0.0),
+    }[kind]
+    heard = await talk(service, [config(), *audio_pieces((noise * 32767).astype("<i2").tobytes(), 32_000), FINISH])
+
+    check(heard.events)
+    assert heard.kinds == ["started", "end"]
+    assert service.running.engine.calls == 0

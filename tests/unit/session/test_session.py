@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -340,3 +342,17 @@ def test_a_session_without_time_ends_with_what_is_known() -> None:
     assert all(Quality.TRUNCATED in final.result.hypothesis.flags for final in room.finals)
     assert room.events[-1] == Ended(EndReason.DEADLINE)
     assert room.session.is_over
+
+
+def test_an_hour_without_a_pause_is_cut_and_nothing_piles_up() -> None:
+    room = Room(settings(enabled=False))
+    for _ in range(60 * 60 // 32):
+        room.hear("#" * 1000)
+        assert room.session.n_undecided <= 1
+        assert len(room.session._endpointer.speech().samples) <= ms_to_samples(60_000)  # noqa: SLF001  # what is held
+    room.finish()
+    speeches = [final.result.speech for final in room.finals]
+
+    assert all(speech.duration_ms <= 60_000 for speech in speeches)
+    assert all(after.start_ms == before.end_ms for before, after in pairwise(speeches))
+    assert sum(speech.duration_ms for speech in speeches) == pytest.approx(60 * 60 // 32 * 32_000, abs=500)
