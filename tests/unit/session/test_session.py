@@ -349,7 +349,7 @@ def test_an_hour_without_a_pause_is_cut_and_nothing_piles_up() -> None:
     for _ in range(60 * 60 // 32):
         room.hear("#" * 1000)
         assert room.session.n_undecided <= 1
-        assert len(room.session._endpointer.speech().samples) <= ms_to_samples(60_000)  # noqa: SLF001  # what is held
+        assert len(room.session._endpointer.speech().samples) <= ms_to_samples(60_000)  # what is held
     room.finish()
     speeches = [final.result.speech for final in room.finals]
 
