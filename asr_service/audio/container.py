@@ -39,7 +39,8 @@ from asr_service.audio.walk_chunks import Mp4Walk
 from asr_service.errors import AudioEmpty, AudioTooLarge, AudioTruncated, AudioUndecodable
 
 _INDEX_SEARCH_BYTES = 1 << 20
-_BUFFER_BYTES = 32_768  # what ffmpeg takes at once
+_BUFFER_BYTES = 1 << 18
+"""What ffmpeg takes at once, and can go back in without seeking. Of 32 KiB it would keep what it took last, however little."""
 _MP3_SLACK_SAMPLES = 3 * 1152
 """By how much an MP3 may fall short of its stated frames: encoder delay is cut off, and the first may lack their reservoir."""
 
@@ -66,7 +67,7 @@ def read_container(intake: Intake, fmt: SourceFormat, limits: AudioLimits, *, li
         why = f"{kind.sniffed} with its index at the end is stored before it is read"
         with closing(intake.spool(max_bytes=limits.spool_bytes, why=why)) as file:
             yield from _Reading(kind, intake, limits).pieces(file)
-    elif live and (track := direct_track(kind, intake)) is not None:
+    elif live and (track := direct_track(kind, intake, head)) is not None:
         yield from _Reading(kind, intake, limits, track.n_declared_samples).track_pieces(track)
     else:
         declared = declared_samples(head) if kind.sniffed == "MP3" else None
@@ -108,10 +109,7 @@ def _find_index(intake: Intake, head: bytes) -> Mp4Walk:
 
 
 def _peek_index(intake: Intake, index: Mp4Walk | None) -> int:
-    """Waits for all of an MP4's index; returns how many bytes ffmpeg must take at once.
-
-    It goes back a few bytes inside the index, which without seeking it can do in what it took last only.
-    """
+    """Waits for all of an MP4's index, in which ffmpeg goes back a little; returns how many bytes it must take at once."""
     if index is None or index.index_end is None or index.index_end > _INDEX_SEARCH_BYTES:
         return _BUFFER_BYTES
     intake.peek(index.index_end)
@@ -121,13 +119,7 @@ def _peek_index(intake: Intake, index: Mp4Walk | None) -> int:
 class _Reading:
     """One container being read, and the evidence against it."""
 
-    def __init__(
-        self,
-        kind: Container,
-        intake: Intake,
-        limits: AudioLimits,
-        declared_samples: int | None = None,
-    ) -> None:
+    def __init__(self, kind: Container, intake: Intake, limits: AudioLimits, declared_samples: int | None = None) -> None:
         self._kind = kind
         self._intake = intake
         self._max_channels = limits.max_channels

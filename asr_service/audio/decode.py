@@ -32,8 +32,9 @@ def decode(source: Readable, fmt: SourceFormat, limits: AudioLimits, *, live: bo
     FLAC            a frame, until the next one begins
     ADTS            a frame
     MP3             1 KiB of its bytes, and a frame
-    WAV, AIFF, AU   1, 4 and 4 KiB of its bytes, at most
-    resampling      30 to 50 ms
+    WAV             nothing of plain PCM, else up to 1 KiB of its bytes
+    AIFF, AU        up to 4 KiB of their bytes
+    resampling      at most 40 ms from 22 to 48 kHz, 115 ms from 8 kHz
 
     Raises InvalidValue (a format that can never be right), AudioEmpty (no bytes or no samples), AudioUndecodable (not audio, or
     damaged), AudioTruncated (ends before its own header says), AudioTooLarge (past a limit) - blocks yielded before may be

@@ -9,14 +9,14 @@ Bytes without a beginning for longer than a frame can be are given out as they a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-
-from asr_service.audio.intake import Readable
 
 FIRST_BYTES = 4 + 4 + 34
 """The mark, and the block that every FLAC begins with."""
 
-_READ_BYTES = 65_536
+_MARK = b"fLaC"
+_BEGINNING = re.compile(rb"\xff[\xf8\xf9]|fLaC[\x00\x80]\x00\x00\x22")  # perhaps of a frame; of another FLAC
 _MAX_HEADER_BYTES = 16
 _SYNC, _SYNC_MASK = 0xFFF8, 0xFFFE
 _BLOCK_SAMPLES = {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
@@ -41,25 +41,6 @@ class StreamInfo:
         sample_bytes = sample_bits // 8 + 1  # the difference of two channels takes a bit more
         max_frame_bytes = n_channels * (int.from_bytes(data[2:4], "big") * sample_bytes + 16) + 32
         return cls(data, fields & (1 << 36) - 1 or None, max_frame_bytes)
-
-
-def skip_metadata(source: Readable) -> None:
-    """Reads the mark and all blocks of metadata, or to the end of the source."""
-    _read_exactly(source, 4)
-    is_last = False
-    while not is_last:
-        header = _read_exactly(source, 4)
-        is_last = len(header) < 4 or header[0] & 0x80 != 0
-        left = int.from_bytes(header[1:], "big")
-        while left > 0 and (data := source.read(min(left, _READ_BYTES))):
-            left -= len(data)
-
-
-def _read_exactly(source: Readable, n_bytes: int) -> bytes:
-    data = b""
-    while len(data) < n_bytes and (more := source.read(n_bytes - len(data))):
-        data += more
-    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,46 +109,62 @@ def _checksum(data: bytes) -> int:
 
 
 class FlacFramer:
-    """Feed it what follows the metadata."""
+    """Feed it a FLAC from its mark on; another may follow it."""
 
     def __init__(self, info: StreamInfo) -> None:
         self._max_bytes = info.max_frame_bytes
         self._left = b""
+        self._is_in_metadata = False
+        self._is_last_block = False
+        self._n_block_left = 0  # bytes of the mark, or of a block of metadata, still to come
         self._current: FrameHeader | None = None  # of the frame that `_left` begins with, if it begins with one
         self._n_searched = 0  # bytes of `_left` in which nothing else begins; 0: its own beginning was not looked at yet
 
     def feed(self, data: bytes) -> list[bytes]:
         """The frames that are complete now."""
         self._left += data
-        frames = []
-        while (end := self._find_end()) is not None:
-            frames.append(self._left[:end])
+        frames: list[bytes] = []
+        while self._has_passed_metadata() and (end := self._find_end()) is not None:
+            if end:
+                frames.append(self._left[:end])
             self._left = self._left[end:]
             self._n_searched = 0
         return frames
 
     def finish(self) -> list[bytes]:
         """The last frame, with whatever follows it."""
-        frames = [self._left] if self._left else []
+        frames = [self._left] if self._left and not self._is_in_metadata else []
         self._left = b""
         return frames
 
+    def _has_passed_metadata(self) -> bool:
+        if self._n_searched == 0 and not self._is_in_metadata and self._left.startswith(_MARK):
+            self._is_in_metadata, self._is_last_block, self._n_block_left = True, False, len(_MARK)
+        while self._is_in_metadata:
+            n_dropped = min(self._n_block_left, len(self._left))
+            self._left = self._left[n_dropped:]
+            self._n_block_left -= n_dropped
+            if self._n_block_left == 0 and self._is_last_block:
+                self._is_in_metadata = False
+            elif self._n_block_left or len(self._left) < 4:
+                return False
+            else:
+                self._is_last_block = self._left[0] & 0x80 != 0
+                self._n_block_left = 4 + int.from_bytes(self._left[1:4], "big")
+        return True
+
     def _find_end(self) -> int | None:
-        """Where in `_left` something ends, or must be given up as endless."""
+        """Where in `_left` something else begins, or all of it when it is too long."""
+        if len(self._left) < _MAX_HEADER_BYTES:
+            return None
         if self._n_searched == 0:
-            if len(self._left) < _MAX_HEADER_BYTES:
-                return None
             self._current = read_frame_header(self._left[:_MAX_HEADER_BYTES])
-            self._n_searched = 1
-        while (at := self._left.find(0xFF, self._n_searched)) >= 0:
-            if self._is_next(read_frame_header(self._left[at : at + _MAX_HEADER_BYTES])):
+        for found in _BEGINNING.finditer(self._left, max(1, self._n_searched)):
+            at = found.start()
+            if found[0].startswith(_MARK) or self._is_next(read_frame_header(self._left[at : at + _MAX_HEADER_BYTES])):
                 return at
-            if len(self._left) < at + _MAX_HEADER_BYTES:  # more bytes may make it one
-                self._n_searched = at
-                return None
-            self._n_searched = at + 1
-        self._n_searched = len(self._left)
-        return self._n_searched if self._n_searched > self._max_bytes else None
+        self._n_searched = len(self._left) - _MAX_HEADER_BYTES + 1  # behind it, more bytes may make something a beginning
+        return len(self._left) if len(self._left) > self._max_bytes else None
 
     def _is_next(self, header: FrameHeader | None) -> bool:
         if header is None or self._current is None:

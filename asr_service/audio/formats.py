@@ -13,10 +13,10 @@ from asr_service.audio.walk import Walk
 from asr_service.audio.walk_chunks import AiffWalk, AuWalk, CafWalk, FlacWalk, Mp4Walk, WavWalk
 from asr_service.audio.walk_streams import AdtsWalk, MatroskaWalk, OggWalk
 
-_LIVE_OPTIONS: Mapping[str, str] = {"probesize": "32", "analyzeduration": "100000"}
-"""ffmpeg looks at no more than it needs to know the codec (the least it takes; microseconds, for a track that stays silent).
+_LIVE_OPTIONS: Mapping[str, str] = {"analyzeduration": "100000"}
+"""ffmpeg looks at no more than a tenth of a second (in microseconds) before it decodes.
 
-Otherwise it looks for seconds of sound, and of a video for its frame rate. What it looks at is decoded all the same.
+Otherwise it looks at seconds of sound, and of a video for its frame rate. What it looks at is decoded all the same.
 """
 
 

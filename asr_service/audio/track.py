@@ -13,7 +13,7 @@ from typing import Any, cast
 from av.audio.codeccontext import AudioCodecContext
 from av.packet import Packet
 
-from asr_service.audio.flac import FIRST_BYTES, FlacFramer, StreamInfo, skip_metadata
+from asr_service.audio.flac import FIRST_BYTES, FlacFramer, StreamInfo
 from asr_service.audio.formats import Container
 from asr_service.audio.intake import Intake
 from asr_service.audio.wav import MAX_HEADER_BYTES, PlainPcm, plain_pcm, wav_header_bytes
@@ -31,13 +31,13 @@ class Track:
     n_declared_samples: int | None = None  # per channel, at the track's rate
 
 
-def direct_track(kind: Container, intake: Intake) -> Track | None:
-    """The track of a source with its beginning still to be read; None where ffmpeg's demuxer serves as well, or better."""
+def direct_track(kind: Container, intake: Intake, head: bytes) -> Track | None:
+    """The track of a source, of which `head` was peeked at; None where ffmpeg's demuxer serves as well, or better."""
     if kind.sniffed == "FLAC" and (info := StreamInfo.find(intake.peek(FIRST_BYTES))) is not None:
         codec = _codec("flac", kind)
         codec.extradata = info.data
         return Track(_flac_packets(intake, info), codec, kind.demuxer, info.n_samples)
-    if kind.sniffed == "WAV" and (pcm := _peek_pcm(intake)) is not None:
+    if kind.sniffed == "WAV" and (pcm := _peek_pcm(intake, head)) is not None:
         codec = _codec(pcm.codec, kind)
         codec.sample_rate = pcm.rate_hz
         codec.layout = f"{pcm.n_channels}c"
@@ -53,15 +53,13 @@ def _codec(name: str, kind: Container) -> AudioCodecContext:
 
 
 def _flac_packets(intake: Intake, info: StreamInfo) -> Iterator[Packet[Any]]:
-    skip_metadata(intake)
     framer = FlacFramer(info)
     while data := intake.read(_READ_BYTES):
         yield from map(Packet, framer.feed(data))
     yield from map(Packet, framer.finish())
 
 
-def _peek_pcm(intake: Intake) -> PlainPcm | None:
-    head = intake.peek(12)
+def _peek_pcm(intake: Intake, head: bytes) -> PlainPcm | None:
     while (n_bytes := wav_header_bytes(head)) is None and len(more := intake.peek_on(MAX_HEADER_BYTES)) > len(head):
         head = more
     return plain_pcm(head[:n_bytes]) if n_bytes is not None else None

@@ -14,7 +14,7 @@ MAX_HEADER_BYTES = 65_536
 STREAMED_SIZES_FROM = 0x7FFFF000
 """WAV writers that cannot go back put 0, 0x7FFFFFFF less a header, 0x80000000 or 0xFFFFFFFF for "until it ends"."""
 
-_MAX_CHANNELS = 64
+_MAX_CHANNELS, _MAX_RATE_HZ = 64, 768_000
 _CODECS = {8: "pcm_u8", 16: "pcm_s16le", 24: "pcm_s24le", 32: "pcm_s32le"}
 
 
@@ -50,9 +50,9 @@ def plain_pcm(header: bytes) -> PlainPcm | None:
     if not header.startswith(b"RIFF") or header[at : at + 4] != b"fmt " or len(header) < at + 24:
         return None
     tag, n_channels, rate_hz, _, frame_bytes, sample_bits = struct.unpack_from("<HHIIHH", header, at + 8)
-    if tag != 1 or sample_bits not in _CODECS or rate_hz == 0 or n_channels * sample_bits != 8 * frame_bytes:
+    if tag != 1 or sample_bits not in _CODECS or n_channels * sample_bits != 8 * frame_bytes:
         return None
-    if not 1 <= n_channels <= _MAX_CHANNELS:
+    if not 1 <= n_channels <= _MAX_CHANNELS or not 1 <= rate_hz <= _MAX_RATE_HZ:
         return None
     (n_bytes,) = struct.unpack("<I", header[-4:])
     is_open_ended = n_bytes == 0 or n_bytes >= STREAMED_SIZES_FROM
