@@ -17,7 +17,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        r = self.registry
+        self._count_requests(self.registry)
+        self._count_engine(self.registry)
+        self._count_audio(self.registry)
+        self._count_live(self.registry)
+
+    def _count_requests(self, r: CollectorRegistry) -> None:
+        """The RPCs and the loop that serves them."""
         self.requests = Counter("asr_requests_total", "RPCs answered", ["rpc", "status", "reason"], registry=r)
         self.requests_in_flight = Gauge("asr_requests_in_flight", "RPCs inside the server", ["rpc"], registry=r)
         self.request_seconds = Histogram("asr_request_seconds", "RPC duration", ["rpc"], buckets=_SECONDS, registry=r)
@@ -29,6 +35,10 @@ class Metrics:
             registry=r,
         )
         self.refusals = Counter("asr_refusals_total", "Requests refused at the door", ["reason"], registry=r)
+        self.event_loop_lag_seconds = Gauge("asr_event_loop_lag_seconds", "Lag of the event loop, last probe", registry=r)
+
+    def _count_engine(self, r: CollectorRegistry) -> None:
+        """The recogniser and its queue."""
         self.queue_depth = Gauge("asr_queue_depth", "Segments waiting for the recogniser", ["priority"], registry=r)
         self.queue_wait_seconds = Histogram(
             "asr_queue_wait_seconds", "Wait of a segment until it started", ["priority"], buckets=_SECONDS, registry=r
@@ -52,6 +62,11 @@ class Metrics:
         self.engine_tokens = Counter(
             "asr_engine_tokens_total", "Tokens fed to the model (prefill: prompts; decode: its own words)", ["kind"], registry=r
         )
+        self.engine_renewed_windows = Counter(
+            "asr_engine_renewed_windows_total",
+            "Windows of live speech encoded again because louder speech came after them",
+            registry=r,
+        )
         self.engine_draft_tokens = Counter(
             "asr_engine_draft_tokens_total",
             "Tokens of the text so far that live speech kept (confirmed) or took back (rejected) when it was asked again",
@@ -62,12 +77,20 @@ class Metrics:
             "asr_engine_evictions_total", "Segments that lost their places in the cache and were fed again", registry=r
         )
         self.engine_kv_tokens = Gauge("asr_engine_kv_tokens", "Places in use in the model's cache", registry=r)
+        self.engine_parked_tokens = Gauge(
+            "asr_engine_parked_tokens",
+            "Of those, kept for live speech that goes on; given up when others need them",
+            registry=r,
+        )
         self.engine_graphs = Gauge(
             "asr_engine_graphs",
             "Captured GPU steps by what became of them (waiting, captured, failed, mismatched); without one, steps run unfused",
             ["kind", "state"],
             registry=r,
         )
+
+    def _count_audio(self, r: CollectorRegistry) -> None:
+        """What brings the sound."""
         self.decoders_busy = Gauge("asr_decoders_busy", "Decoder processes at work", registry=r)
         self.decoders_waiting = Gauge("asr_decoders_waiting", "Sources waiting for a decoder process", registry=r)
         self.decoder_restarts = Counter("asr_decoder_restarts_total", "Decoder processes replaced", ["why"], registry=r)
@@ -77,6 +100,11 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
             registry=r,
         )
+        self.audio_seconds = Counter("asr_audio_seconds_total", "Audio decoded", registry=r)
+        self.speech_seconds = Counter("asr_speech_seconds_total", "Audio given to the recogniser", registry=r)
+
+    def _count_live(self, r: CollectorRegistry) -> None:
+        """Live sessions."""
         self.live_sessions = Gauge(
             "asr_live_sessions", "Live sessions (attached, or waiting to be resumed)", ["state"], registry=r
         )
@@ -90,6 +118,3 @@ class Metrics:
         self.live_final_seconds = Histogram(
             "asr_live_final_seconds", "From the end of an utterance to its final", buckets=_SECONDS, registry=r
         )
-        self.audio_seconds = Counter("asr_audio_seconds_total", "Audio decoded", registry=r)
-        self.speech_seconds = Counter("asr_speech_seconds_total", "Audio given to the recogniser", registry=r)
-        self.event_loop_lag_seconds = Gauge("asr_event_loop_lag_seconds", "Lag of the event loop, last probe", registry=r)

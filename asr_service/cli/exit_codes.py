@@ -9,6 +9,10 @@ INTERRUPTED = 130  # Ctrl-C
 TRANSCRIBE_HELP = f"{OK} every file was transcribed; {FAILED} some file failed; {USAGE} wrong usage or setting; " + (
     f"{NOT_READY} the service cannot be reached or is not ready; {INTERRUPTED} interrupted."
 )
+STREAM_HELP = (
+    f"{OK} the session ended well; {FAILED} it failed, or the audio cannot be read; {USAGE} wrong usage or setting; "
+    f"{NOT_READY} the service cannot be reached or is not ready; {INTERRUPTED} interrupted."
+)
 MODELS_HELP = (
     f"{OK} the model is there and sound; {FAILED} it could not be had, or is not sound; {USAGE} no such name or folder can be; "
     f"{INTERRUPTED} interrupted."

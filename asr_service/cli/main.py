@@ -129,6 +129,42 @@ def transcribe(
     _finish(transcribe_files(files, wanted, sink, jobs=jobs, server=server, api_key=api_key, wait_s=wait))
 
 
+@app.command(epilog=f"Exit codes: {exit_codes.STREAM_HELP}")
+def stream(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE", help="A recording in any common format; - is raw 16-bit mono from standard input."),
+    ] = None,
+    mic: Annotated[bool, typer.Option("--mic", help="Listen to the microphone until Ctrl-C.")] = False,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Send FILE as fast as it was spoken, and measure delays.")
+    ] = False,
+    rate: Annotated[
+        int | None, typer.Option(metavar="HZ", min=8000, max=192_000, help="Samples a second of - and --mic. Default: 16000.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", help='The language spoken: "en", "pt-BR", "German". Default: detected.')
+    ] = None,
+    context: Annotated[str, typer.Option(help="Names or a topic that steer recognition, where the engine can.")] = "",
+    server: Server = None,
+    api_key: ApiKey = None,
+    wait: Wait = 10.0,
+) -> None:
+    """Show what is said while it is said: decided text as lines, on a terminal also what is being said. Delays go to stderr."""
+    from asr_service.cli.output import UsageError
+    from asr_service.cli.stream import Wanted
+    from asr_service.cli.stream import stream as run_stream
+
+    try:
+        wanted = Wanted.of(
+            file, mic=mic, at_own_speed=realtime, rate_hz=rate, as_json=as_json, language=language, context=context
+        )
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
+    _finish(run_stream(wanted, server=server, api_key=api_key, wait_s=wait))
+
+
 @models.command("list")
 def models_list(
     local: Annotated[

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from asr_service.client.errors import NOT_READY, AsrClientError, from_rpc
+from asr_service.client.stream import StreamSession
 from asr_service.client.upload import events_of, file_chunks, first_message
 from asr_service.pb.asr.v1 import asr_pb2_grpc
 from asr_service.pb.asr.v1.audio_pb2 import AudioFormat
@@ -22,6 +23,7 @@ from asr_service.pb.asr.v1.info_pb2 import (
     ListModelsRequest,
     ListModelsResponse,
 )
+from asr_service.pb.asr.v1.stream_pb2 import SessionConfig
 from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeRequest, TranscribeResponse, TranscribeUploadResponse
 from asr_service.pb.asr.v1.transcript_pb2 import RecognitionConfig
 
@@ -31,6 +33,9 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),  # a service that is just starting is found at once
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 20_000),  # a network that is gone without a word is noticed
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: a live session may hear nothing for long
 )
 
 
@@ -85,6 +90,28 @@ class AsrClient:
         chunks = file_chunks(Path(source)) if isinstance(source, Path | str) else source
         first = first_message(config, audio_format)
         return events_of(lambda: self._stub.TranscribeUpload(metadata=self._metadata, timeout=timeout_s), first, chunks)
+
+    def stream_transcribe(
+        self, config: SessionConfig | None = None, *, session_id: str = "", timeout_s: float | None = None
+    ) -> StreamSession:
+        """A live session: text while people speak.
+
+            async with client.stream_transcribe(config) as session:
+                session.feed(microphone)  # or send, silence, flush, patch, mark and finish
+                async for event in session: ...
+
+        With `resume_window_ms` and raw samples it survives lost connections: it connects again for as long, keeps at most
+        sent_log.KEPT_S of audio for that, and says again what the server may not have. No event comes twice. When another
+        replica goes on, a second `started` says so: from there on the text of the utterance that is open comes anew, from its
+        first word. `seq` may skip numbers then, and `end` counts what the last replica consumed.
+
+        timeout_s: for the whole session. Iteration raises AsrClientError; reason RESUME_WINDOW_GONE: it cannot be gone on with.
+        """
+
+        def start(metadata: tuple[tuple[str, str], ...], left_s: float | None) -> Any:
+            return self._stub.StreamTranscribe(metadata=(*self._metadata, *metadata), timeout=left_s)
+
+        return StreamSession(start, config or SessionConfig(), session_id, timeout_s)
 
     async def list_models(self, *, timeout_s: float | None = 10.0) -> ListModelsResponse:
         """The models that can be used now, the default first."""

@@ -15,6 +15,9 @@ UNREACHABLE = "UNREACHABLE"
 NOT_READY = "NOT_READY"
 """The reason of `wait_ready` running out of time."""
 
+SESSION_OVER = "SESSION_OVER"
+"""The reason of saying something in a live session that has ended."""
+
 _DETAILS = "grpc-status-details-bin"
 
 

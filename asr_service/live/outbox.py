@@ -107,10 +107,13 @@ class Outbox:
         """Everything after this event will be sent again, to a new reader. Raises ResumeWindowGone when not all is kept."""
         if after_seq >= self._seq:
             raise ResumeWindowGone(f"last_seq: {after_seq} was never sent (the last one is {self._seq - 1})")
-        letters = list(dict.fromkeys((*self._kept, *self._again)))
+        by_seq = {letter.seq: letter for letter in (*self._kept, *self._again)}
+        letters = [by_seq[seq] for seq in sorted(by_seq)]
         oldest = letters[0].seq if letters else self._seq
         if after_seq + 1 < oldest:
             raise ResumeWindowGone(f"last_seq: events after {after_seq} are no longer kept (the oldest is {oldest})")
+        if self._is_over and not self._waiting and after_seq + 1 == self._seq:
+            raise ResumeWindowGone(f"last_seq: {after_seq} was the last event of the session; it has ended")
         self._reader = None
         self._kept.clear()
         self._kept.extend(letter for letter in letters if letter.seq <= after_seq)

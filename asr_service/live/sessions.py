@@ -1,9 +1,8 @@
 """The live sessions of a service: who has a client, who waits for one to come back, and how all of them end.
 
 state        -> next       when
-attached     -> (gone)     it ended
-attached     -> (gone)     its client left, and it may not be resumed, or there is no room for another that waits
-attached     -> detached   its client left
+attached     -> (gone)     it ended, or its client left, and it may not be resumed, or there is no room for another that waits
+attached     -> detached   its client left, or it ended: nobody knows whether the last events arrived
 detached     -> attached   a client resumed it
 attached     -> attached   another client resumed it: the one before is told that it was taken
 detached     -> (gone)     its window is over, it failed, or the service goes away
@@ -49,7 +48,12 @@ class LiveSessions:
 
     @property
     def n_detached(self) -> int:
-        return sum(held.expiry is not None for held in self._held.values())
+        return sum(held.expiry is not None and not held.live.is_over for held in self._held.values())
+
+    @property
+    def _ended(self) -> list[Held]:
+        """Those that only wait to say so again, the oldest first. They hold nothing but their last events."""
+        return [held for held in self._held.values() if held.expiry is not None and held.live.is_over]
 
     def open(self, plan: LivePlan, session_id: str, beginning: Beginning | None = None) -> Held:
         """A new session, attached."""
@@ -84,9 +88,11 @@ class LiveSessions:
         if held.attached is not attached:
             return  # taken by another
         window_s = held.live.plan.resume_window_ms / 1000
-        may_wait = not held.live.is_over and window_s > 0 and self._going_away_at_s is None
-        if may_wait and held.expiry is None and self.n_detached < self._max_detached:
+        may_wait = window_s > 0 and self._going_away_at_s is None and held.expiry is None
+        if may_wait and (held.live.is_over or self.n_detached < self._max_detached):
             held.expiry = asyncio.get_running_loop().call_later(window_s, self._drop, held)
+            if len(ended := self._ended) > self._max_detached:
+                self._drop(ended[0])
         else:
             self._drop(held)
         self._show()
@@ -117,5 +123,5 @@ class LiveSessions:
 
     def _show(self) -> None:
         n_detached = self.n_detached
-        self._metrics.live_sessions.labels("attached").set(len(self._held) - n_detached)
+        self._metrics.live_sessions.labels("attached").set(sum(held.expiry is None for held in self._held.values()))
         self._metrics.live_sessions.labels("detached").set(n_detached)

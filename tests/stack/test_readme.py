@@ -58,7 +58,7 @@ def test_the_command_prints_what_the_readme_says(example: Example, running: Up) 
 
 def test_every_block_that_can_be_run_is_run() -> None:
     assert len(examples()) == len(re.findall(r"^```(?:bash|python)$", README, flags=re.M))
-    assert len(examples()) >= 6
+    assert len(examples()) >= 8
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"^(?:\S+/)?asr ((?:[a-z]+ )+)", "\n".join(NOT_RUN), flags=re.M))))

@@ -136,7 +136,7 @@ async def test_what_cannot_be_gone_on_with_is_said(service: Served) -> None:
     await first.rest()
 
     for resume in (
-        stream_pb2.Resume(resume_token=token, last_seq=0),  # it has ended
+        stream_pb2.Resume(resume_token=token, last_seq=first.events[-1].seq),  # it has ended
         stream_pb2.Resume(resume_token="nonsense"),
     ):
         heard = await talk(service, [Say(resume=resume)])

@@ -33,7 +33,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("up",), ("demo",), ("transcribe",), ("models", "list"), ("info",)])
+@pytest.mark.parametrize(
+    "command", [(), ("serve",), ("up",), ("demo",), ("transcribe",), ("stream",), ("models", "list"), ("info",)]
+)
 def test_every_command_has_help(command: tuple[str, ...]) -> None:
     code, output = invoke(*command, "--help")
 
@@ -41,8 +43,9 @@ def test_every_command_has_help(command: tuple[str, ...]) -> None:
     assert "Usage:" in output
 
 
-def test_help_of_transcribe_documents_the_exit_codes() -> None:
-    _, output = invoke("transcribe", "--help")
+@pytest.mark.parametrize("command", ["transcribe", "stream"])
+def test_help_documents_the_exit_codes(command: str) -> None:
+    _, output = invoke(command, "--help")
 
     assert "Exit codes" in output
 
@@ -61,6 +64,10 @@ def test_the_version_is_printed() -> None:
         ("transcribe", "a.wav", "--format", "doc"),
         ("transcribe", "a.wav", "--words"),
         ("transcribe", "a.wav", "b.wav", "-f", "srt"),
+        ("stream",),
+        ("stream", "a.wav", "--mic"),
+        ("stream", "--mic", "--realtime"),
+        ("stream", "a.wav", "--rate", "8000"),
         ("nonsense",),
     ],
 )
