@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 LEVELS = 127
+_ZERO = 128
 
 
 def can_quantize() -> bool:
@@ -36,8 +37,11 @@ class Int8Weight:
 
     def product(self, steps: torch.Tensor, step: float = 1.0) -> torch.Tensor:
         """Rows of int8 (R, in), of the value `step` each, times the weights: (R, out) float32."""
+        # As uint8 around 128: the integer sums are the same, and CPUs without AMX have no fast kernel for two signed sides
+        # (VNNI multiplies unsigned by signed; the fallback takes a thousand times as long).
+        shifted = steps.view(torch.uint8).bitwise_xor(_ZERO)
         y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            steps, step, 0, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            shifted, step, _ZERO, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
         return y
 
