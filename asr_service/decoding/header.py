@@ -96,8 +96,8 @@ class HeaderTrie:
 class HeaderWalk:
     """One reply's way through the headers."""
 
-    def __init__(self, root: _Node) -> None:
-        self._node: _Node | None = root
+    def __init__(self, root: _Node | None) -> None:
+        self._node = root
 
     def accept(self, token: int) -> None:
         """A token that leads off the headers ends the walk as well."""
@@ -109,3 +109,10 @@ class HeaderWalk:
         if self._node is None or not self._node.children:
             return None
         return tuple(self._node.children)
+
+    def after(self, tokens: Iterable[int]) -> HeaderWalk:
+        """Another walk, which has accepted these as well."""
+        walk = HeaderWalk(self._node)
+        for token in tokens:
+            walk.accept(token)
+        return walk

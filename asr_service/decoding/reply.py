@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -26,6 +27,11 @@ class Reply(Protocol):
     def ids(self) -> list[int]: ...
 
     @property
+    def logprobs(self) -> Sequence[float]:
+        """Natural log, one for each of `ids`."""
+        ...
+
+    @property
     def text(self) -> str:
         """The transcript so far, without the language header; never ends in the middle of a character."""
         ...
@@ -42,8 +48,8 @@ class Reply(Protocol):
         """Takes the next token. Not None: it is over, and nothing may be accepted any more."""
         ...
 
-    def allowed(self) -> tuple[int, ...] | None:
-        """The only tokens that may come next; None: any."""
+    def allowed(self, ahead: Sequence[int] = ()) -> tuple[int, ...] | None:
+        """The only tokens that may come next, or once the reply has taken those `ahead`; None: any."""
         ...
 
     def text_of(self, n_tokens: int) -> str:

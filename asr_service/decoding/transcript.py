@@ -90,6 +90,7 @@ class TokenReply:
         self._forced = forced
         self._walk: HeaderWalk | None = header.walk() if header is not None and forced is None else None
         self._ids: list[int] = []
+        self._all_logprobs: list[float] = []  # of the ids
         self._raw = _RawText(decode, text_tag_id)
         self._loops = LoopDetector()
         self._has_tag = forced is not None
@@ -104,6 +105,10 @@ class TokenReply:
     @property
     def ids(self) -> list[int]:
         return self._ids
+
+    @property
+    def logprobs(self) -> Sequence[float]:
+        return self._all_logprobs
 
     @property
     def text(self) -> str:
@@ -128,6 +133,7 @@ class TokenReply:
             self._finish = FinishReason.STOP
             return self._finish
         self._ids.append(token)
+        self._all_logprobs.append(logprob)
         self._raw.push(token)
         self._loops.push(token)
         self._count(token, logprob)
@@ -139,8 +145,10 @@ class TokenReply:
             self._finish = FinishReason.LENGTH
         return self._finish
 
-    def allowed(self) -> tuple[int, ...] | None:
-        return self._walk.allowed() if self._walk is not None else None
+    def allowed(self, ahead: Sequence[int] = ()) -> tuple[int, ...] | None:
+        if self._walk is None:
+            return None
+        return self._walk.after(ahead).allowed() if ahead else self._walk.allowed()
 
     def text_of(self, n_tokens: int) -> str:
         raw = _RawText(self._decode, self._tag_id)

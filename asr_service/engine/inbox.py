@@ -28,11 +28,18 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """There will be no more rounds of this stream, and all that were have arrived and departed."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rest:
     """It has been quiet for long: give the model's memory back, unless something has come since."""
 
 
-Message = Arrival | Departure | Rest
+Message = Arrival | Departure | Forget | Rest
 
 
 class Inbox:

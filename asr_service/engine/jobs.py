@@ -51,6 +51,7 @@ class Job:
 
     def sequence(self, prepared: Prepared) -> Sequence:
         """What is scheduled."""
+        n_pinned, kept = len(prepared.reply.ids), prepared.kept
         return Sequence(
             uid=self.uid,
             priority=self.work.priority,
@@ -60,6 +61,10 @@ class Job:
             n_prompt=prepared.n_prompt,
             max_new_tokens=prepared.max_new_tokens,
             audio_s=self.audio_s,
+            stream=kept.stream if kept is not None else None,
+            stations=kept.stations if kept is not None else (),
+            n_generated=n_pinned,
+            n_draft=max(0, len(prepared.draft.ids) - n_pinned),
         )
 
     @property

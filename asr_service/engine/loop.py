@@ -17,19 +17,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from asr_service.decoding.reply import FinishReason
-from asr_service.engine.inbox import Arrival, Departure, Inbox, Rest
+from asr_service.engine.inbox import Arrival, Departure, Forget, Inbox, Rest
+from asr_service.engine.member import Member
 from asr_service.engine.protocol import EngineFailed
 from asr_service.engine.slot import StartPolicy
-from asr_service.engine.step_model import Prepared, StepModel, StepOutOfMemory, Token
+from asr_service.engine.step_model import StepModel, StepOutOfMemory, Token
 from asr_service.engine.updates import Ended, News, Ready, Updates
 from asr_service.errors import AsrError, DeadlineExceeded, EngineMemory, EngineRestarting, InternalError
 from asr_service.metrics import Metrics
-from asr_service.scheduler.plan import EncodeItem, FeedItem, Sequence, StepPlan
+from asr_service.scheduler.plan import Gain, Sequence, StepPlan
 from asr_service.scheduler.steps import StepLimits, StepScheduler
 
 _log = logging.getLogger(__name__)
@@ -44,16 +44,6 @@ class ModelBroken(Exception):
 
 class _Closed(Exception):
     """The inbox was closed while the thread waited for something else."""
-
-
-@dataclass(slots=True)
-class _Member:
-    """A sequence that the model knows, and what was published of it."""
-
-    sequence: Sequence
-    prepared: Prepared
-    wants_partials: bool
-    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +90,7 @@ class EngineLoop:
         self._hang_limit_s = hang_limit_s
         self._clock = clock
         self._scheduler: StepScheduler | None = None  # None while the model is not loaded
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int, Member] = {}
         self._updates = Updates()
         self._may_improve = False  # something may be left for when the model is idle
         self._longest_s = 0.0
@@ -136,7 +126,7 @@ class EngineLoop:
 
     def improve(self) -> bool:
         """With nobody inside: what the model still has to prepare, a piece at a time. False when there is nothing (more)."""
-        if self._scheduler is None or self._members or not self._may_improve:
+        if self._scheduler is None or self._members or self._scheduler.kv_tokens_used or not self._may_improve:
             return False
         try:
             with self._watched(self._policy.start_limit_s):
@@ -155,6 +145,8 @@ class EngineLoop:
                     self._welcome(message)
                 case Departure(uid):
                     self._leave(uid)
+                case Forget(stream):
+                    self._forget(stream)
                 case Rest():
                     if not self._members:
                         self._unload()
@@ -171,12 +163,19 @@ class EngineLoop:
         except AsrError as refusal:
             self._updates.failed[uid] = refusal
             return
-        self._members[uid] = _Member(arrival.sequence, arrival.prepared, arrival.wants_partials)
+        self._members[uid] = Member(arrival.sequence, arrival.prepared, arrival.wants_partials)
+        if arrival.sequence.stream is not None and (kept := arrival.prepared.kept) is not None:
+            self._metrics.engine_renewed_windows.inc(kept.n_renewed)
         self._open(uid)
 
     def _open(self, uid: int) -> None:
+        """It is submitted; the model gets to know it."""
+        assert self._scheduler is not None, "it is submitted"  # noqa: S101  # narrows the type
+        member = self._members[uid]
         try:
-            self._model.open(uid, self._members[uid].prepared)
+            self._model.open(uid, member.prepared)
+            if member.sequence.stream is not None:
+                self._scheduler.skip_windows(uid, self._model.n_encoded(uid))
         except Exception as error:
             self._fail(uid, self._own_error(uid, error))
 
@@ -244,7 +243,7 @@ class EngineLoop:
         if self._n_failures >= _BROKEN_AFTER:
             restarting = EngineRestarting("the model broke down and is being loaded anew", retry_after_s=1.0)
             failed = dict.fromkeys(failed, restarting)
-        return _Done(_union(parts), tokens, failed)
+        return _Done(StepPlan.union(parts), tokens, failed)
 
     def _own_error(self, uid: int, error: Exception) -> AsrError:
         if isinstance(error, StepOutOfMemory):
@@ -259,48 +258,56 @@ class EngineLoop:
         if done is None:
             return
         assert self._scheduler is not None, "a plan was made"  # noqa: S101  # narrows the type
-        over = self._accept(done)
-        self._scheduler.complete(done.plan, over)
+        over, gains = self._accept(done)
+        self._scheduler.complete(done.plan, over, gains)
         for uid in over:
             self._leave(uid)
         for uid, error in done.failed.items():
             self._fail(uid, error)
-        self._count(done.plan)
+        self._count(done.plan, gains)
         if self._n_failures >= _BROKEN_AFTER:
             self._reload(f"{self._n_failures} runs of the model failed in a row")
 
-    def _accept(self, done: _Done) -> list[int]:
-        """Gives each reply its token. Returns who is over, well or badly."""
-        over = []
+    def _accept(self, done: _Done) -> tuple[list[int], dict[int, Gain]]:
+        """Gives each reply its token, after those of its draft that are confirmed. Returns who is over, well or badly, and what
+        drafts have brought."""
+        over, gains = [], {}
         for item in done.plan.feed:
             if item.yields:
+                member, token = self._members[item.uid], done.tokens[item.uid]
                 try:
-                    if self._is_over(self._members[item.uid], done.tokens[item.uid]):
+                    if item.n_draft:
+                        gains[item.uid] = member.gain(item, token)
+                    if self._is_over(member, token):
                         over.append(item.uid)
                 except Exception as error:
                     self._updates.failed[item.uid] = self._own_error(item.uid, error)
                     over.append(item.uid)
-        return over
+        return over, gains
 
-    def _is_over(self, member: _Member, token: Token) -> bool:
-        uid, reply = member.sequence.uid, member.prepared.reply
-        finish = reply.accept(token.id, token.logprob)
-        if finish is None and member.sequence.n_generated + 1 >= member.sequence.max_new_tokens:
-            finish = FinishReason.LENGTH  # it has no place for another one, whatever its reply says
+    def _is_over(self, member: Member, token: Token) -> bool:
+        uid = member.sequence.uid
+        finish = member.accept(token)
         if finish is not None:
             self._updates.finished[uid] = finish
-        elif member.wants_partials and (text := reply.text) != member.text:
+        elif member.wants_partials and (text := member.prepared.reply.text) != member.text:
             member.text = self._updates.partials[uid] = text
         return finish is not None
 
     def _fail(self, uid: int, error: AsrError) -> None:
+        """Nothing is kept of what may be the reason."""
         self._updates.failed[uid] = error
-        self._leave(uid)
+        self._leave(uid, keep=False)
 
-    def _leave(self, uid: int) -> None:
-        """Out of the scheduler and out of the model. Does nothing where it is gone already."""
+    def _forget(self, stream: int) -> None:
         if self._scheduler is not None:
-            self._scheduler.remove(uid)
+            self._scheduler.forget(stream)
+        self._model.forget(stream)
+
+    def _leave(self, uid: int, *, keep: bool = True) -> None:
+        """Out of the scheduler and out of the model. Does nothing where it is gone already. `keep`: as for StepScheduler."""
+        if self._scheduler is not None:
+            self._scheduler.remove(uid, keep=keep)
         if self._members.pop(uid, None) is not None:
             try:
                 self._model.close(uid)
@@ -310,14 +317,17 @@ class EngineLoop:
     # Publish
 
     def _tell(self) -> None:
+        self._metrics.engine_kv_tokens.set(self._scheduler.kv_tokens_used if self._scheduler is not None else 0)
+        self._metrics.engine_parked_tokens.set(self._scheduler.kv_tokens_parked if self._scheduler is not None else 0)
         if not self._updates.are_empty:
             self._publish(self._updates)
             self._updates = Updates()
-        self._metrics.engine_kv_tokens.set(self._scheduler.kv_tokens_used if self._scheduler is not None else 0)
 
-    def _count(self, plan: StepPlan) -> None:
+    def _count(self, plan: StepPlan, gains: dict[int, Gain]) -> None:
         self._metrics.engine_steps.inc()
         self._metrics.engine_windows.inc(sum(item.count for item in plan.encode))
+        self._metrics.engine_draft_tokens.labels("confirmed").inc(sum(gain.n_drafted for gain in gains.values()))
+        self._metrics.engine_draft_tokens.labels("rejected").inc(sum(gain.n_rejected for gain in gains.values()))
         n_decode = sum(item.yields and item.count == 1 for item in plan.feed)
         self._metrics.engine_tokens.labels("decode").inc(n_decode)
         self._metrics.engine_tokens.labels("prefill").inc(sum(item.count for item in plan.feed) - n_decode)
@@ -387,12 +397,3 @@ def _too_late(sequence: Sequence, now_s: float) -> DeadlineExceeded:
     if sequence.n_encoded or sequence.n_generated:
         return DeadlineExceeded("the deadline passed while the segment was being recognised")
     return DeadlineExceeded(f"the deadline passed after {now_s - sequence.arrival_s:.3f} s in the queue")
-
-
-def _union(parts: Iterable[StepPlan]) -> StepPlan:
-    encode: list[EncodeItem] = []
-    feed: list[FeedItem] = []
-    for part in parts:
-        encode.extend(part.encode)
-        feed.extend(part.feed)
-    return StepPlan(tuple(encode), tuple(feed))

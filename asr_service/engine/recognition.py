@@ -61,6 +61,19 @@ async def recognize(work: Work, attempt: AttemptWork, new_uid: Callable[[], int]
     return heard.hypothesis()
 
 
+async def guess(work: Work, attempt: AttemptWork) -> Hypothesis:
+    """What may have been said in a stretch that is not over: one decoding, taken as it is. Raises what `attempt` raises.
+
+    Of a loop as many turns stand as in `recognize`. A copy of the context is no text, since nothing tells yet whether it was
+    said.
+    """
+    made = await attempt(work)
+    heard = _Recognition(attempt, lambda: work.uid, 0).judge(work, made)
+    if looks_leaked(heard.text, prompt_context(work.options)):
+        heard = replace(heard, text="", confidence=None)
+    return heard.hypothesis()
+
+
 @dataclass(frozen=True, slots=True)
 class _Heard:
     """What one or more decodings made of a stretch of audio. `is_open`: it may stay so only if nothing else can be tried."""
@@ -101,14 +114,15 @@ class _Recognition:
     max_new_tokens: int
 
     async def hear(self, work: Work) -> _Heard:
-        heard = self._judge(work, await self.attempt(work))
+        heard = self.judge(work, await self.attempt(work))
         if looks_leaked(heard.text, prompt_context(work.options)):
             heard = await self._hear_without_context(heard)
         if heard.is_open and can_cut(work.speech):
             heard = await self._hear_in_two(heard)
         return heard
 
-    def _judge(self, work: Work, attempt: Attempt) -> _Heard:
+    def judge(self, work: Work, attempt: Attempt) -> _Heard:
+        """What this decoding alone makes of it."""
         reply, duration_s = attempt.reply, work.speech.duration_ms / 1000
         text, flags = reply.text, frozenset[Quality]()
         is_open = attempt.finish is not FinishReason.STOP and not self._is_at_users_limit(reply, duration_s)
@@ -129,7 +143,7 @@ class _Recognition:
     async def _hear_without_context(self, first: _Heard) -> _Heard:
         options = replace(first.work.options, context="", phrases=())
         work = replace(first.work, uid=self.new_uid(), options=options, on_partial=None)
-        second = self._judge(work, await self.attempt(work))
+        second = self.judge(work, await self.attempt(work))
         seen = first.flags - {Quality.TRUNCATED}
         if not await asyncio.to_thread(sounds_alike, first.text, second.text):  # slow for long texts
             return second.after(first, *seen, Quality.CONTEXT_LEAK_REMOVED)

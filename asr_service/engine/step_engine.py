@@ -18,20 +18,21 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from asr_service.engine.idle import IdleTimer
-from asr_service.engine.inbox import Arrival, Departure, Rest
+from asr_service.engine.inbox import Arrival, Departure, Forget, Rest
+from asr_service.engine.incremental import IncrementalListening
 from asr_service.engine.jobs import Call, Job, Jobs
-from asr_service.engine.listening import Listening, Rehearing
+from asr_service.engine.listening import Listening
 from asr_service.engine.loop import EngineLoop
 from asr_service.engine.protocol import EngineFailed, EngineInfo, EngineLoad, EngineState
-from asr_service.engine.recognition import Attempt, AttemptWork, recognize
+from asr_service.engine.recognition import Attempt, AttemptWork, guess, recognize
 from asr_service.engine.slot import StartPolicy
-from asr_service.engine.step_model import Prepared, StepModel
+from asr_service.engine.step_model import Prepared, Round, StepModel
 from asr_service.engine.turns import take_short_turns
 from asr_service.engine.updates import Ended, News, Ready, Updates
 from asr_service.errors import AsrError, DeadlineExceeded, Draining, EngineGone, InternalError, Overloaded, Starting
@@ -86,6 +87,7 @@ class StepEngine:
         self._watch_every_s = min(_WATCH_EVERY_S, hang_limit_s / 4)
         self._watch: asyncio.TimerHandle | None = None
         self._uids = WorkIds()
+        self._streams = WorkIds()
         self._state = EngineState.STOPPED
         self._failure = ""
         self._events: asyncio.AbstractEventLoop | None = None
@@ -137,6 +139,34 @@ class StepEngine:
 
     async def recognize(self, work: Work) -> Hypothesis:
         """See Engine.recognize."""
+        with self._inside() as call:
+            return await self._recognize_work(work, partial(self._attempt, call), self._uids.take)
+
+    def listen(self) -> Listening:
+        """See Engine.listen."""
+        return IncrementalListening(self._streams.take(), self._model.remember(), self._hear_round, self._forget)
+
+    def _forget(self, stream: int) -> None:
+        self._loop.inbox.put(Forget(stream))
+
+    async def _hear_round(self, work: Work, turn: Round, keep: Callable[[Attempt], None]) -> Hypothesis:
+        """See HearRound. What recovery recognises besides is no part of the growing stretch."""
+        with self._inside() as call:
+
+            async def attempt(wanted: Work) -> Attempt:
+                if wanted is not work:
+                    return await self._attempt(call, wanted)
+                made = await self._attempt(call, work, turn)
+                keep(made)
+                return made
+
+            if turn.is_exact:
+                return await self._recognize_work(work, attempt, self._uids.take)
+            return await guess(work, attempt)
+
+    @contextmanager
+    def _inside(self) -> Iterator[Call]:
+        """A place for one work. Raises Overloaded when there is none."""
         self._refuse_unless_ready()
         if len(self._calls) >= self._limits.max_inside:
             raise Overloaded(
@@ -146,13 +176,9 @@ class StepEngine:
         call = Call()
         self._calls.add(call)
         try:
-            return await self._recognize_work(work, partial(self._attempt, call), self._uids.take)
+            yield call
         finally:
             self._calls.discard(call)
-
-    def listen(self) -> Listening:
-        """See Engine.listen."""
-        return Rehearing(self.recognize)
 
     def attend(self) -> AbstractContextManager[None]:
         """See Engine.attend."""
@@ -162,7 +188,7 @@ class StepEngine:
         """One decoding of a work and nothing else."""
         return await self._attempt(Call(), work)
 
-    async def _attempt(self, call: Call, work: Work) -> Attempt:
+    async def _attempt(self, call: Call, work: Work, turn: Round | None = None) -> Attempt:
         self._refuse_unless_ready()
         now_s = self._clock()
         if work.deadline_s is not None and work.deadline_s <= now_s:
@@ -174,7 +200,7 @@ class StepEngine:
         timer = None
         if work.deadline_s is not None:
             timer = events.call_later(work.deadline_s - now_s, self._expire, job)
-        preparing = events.run_in_executor(self._preparers, self._model.prepare, work)
+        preparing = events.run_in_executor(self._preparers, self._model.prepare, work, turn)
         preparing.add_done_callback(partial(self._submit, job))
         self._changed()
         why: str | None = None

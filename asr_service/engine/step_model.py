@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from asr_service.decoding.draft import Draft
 from asr_service.decoding.reply import Reply
 from asr_service.request import Work
-from asr_service.scheduler.plan import StepPlan
+from asr_service.scheduler.plan import Station, StepPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,34 @@ class Capacity:
     """What a loaded model has room for. `kv_tokens`: places in its KV cache, for all sequences together."""
 
     kv_tokens: int
+
+
+class Memory:
+    """What a model keeps of a stretch that is still growing, besides its cache. What that is, is the model's own."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """One recognition in a row of them, of a stretch that is still growing.
+
+    `stream`: the same number in all of them, and in no others. `draft`: the reply of the round before. `is_exact`: the reply
+    must be what a Work alone would have got; else what is nearly the same and cheaper will do.
+    """
+
+    stream: int
+    memory: Memory
+    draft: Draft
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of a round is not only its own. `stations`: where its prompt may be what it was in another round of its stream.
+    `n_renewed` windows were closed before and are another now, since it has become louder."""
+
+    stream: int
+    stations: tuple[Station, ...]
+    n_renewed: int
 
 
 class Prepared(Protocol):
@@ -39,15 +68,29 @@ class Prepared(Protocol):
     def max_new_tokens(self) -> int: ...
 
     @property
-    def reply(self) -> Reply: ...
+    def reply(self) -> Reply:
+        """Empty, but for pinned tokens of a draft."""
+        ...
+
+    @property
+    def draft(self) -> Draft:
+        """What the reply is expected to say, what it says already included."""
+        ...
+
+    @property
+    def kept(self) -> Kept | None:
+        """None where it is no round."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The next token of a sequence and its natural-log probability."""
+    """The next token of a sequence and its natural-log probability. `confirmed`: what goes before it, drafted tokens that the
+    model would have said."""
 
     id: int
     logprob: float
+    confirmed: tuple[Token, ...] = ()
 
 
 class StepModel(Protocol):
@@ -58,7 +101,11 @@ class StepModel(Protocol):
         """Loads and warms up. Raises EngineFailed with what is missing. Allowed again after `unload`."""
         ...
 
-    def prepare(self, work: Work) -> Prepared:
+    def remember(self) -> Memory:
+        """For a new stretch that will grow. Any thread."""
+        ...
+
+    def prepare(self, work: Work, turn: Round | None = None) -> Prepared:
         """Samples to features, options to a prompt. Raises AsrError for what can never be recognised."""
         ...
 
@@ -67,8 +114,13 @@ class StepModel(Protocol):
         hold tokens already."""
         ...
 
+    def n_encoded(self, uid: int) -> int:
+        """So many of the first windows of this open sequence were encoded in other rounds of its stream and are still there."""
+        ...
+
     def run(self, plan: StepPlan) -> Mapping[int, Token]:
-        """One step. A token for each FeedItem that yields, chosen among `reply.allowed()` where that is not None.
+        """One step. A token for each FeedItem that yields, chosen among `reply.allowed()` where that is not None. Drafted
+        tokens that are fed with it are confirmed as long as each is what would have been chosen.
 
         Raises StepOutOfMemory when the device has no memory for it; anything else that it raises is a fault of a sequence in
         the plan.
@@ -79,9 +131,13 @@ class StepModel(Protocol):
         """The sequence is over; its tensors are freed. Unknown uids are ignored."""
         ...
 
+    def forget(self, stream: int) -> None:
+        """There will be no more rounds of it; what is kept of its windows is freed. Unknown streams are ignored."""
+        ...
+
     def idle(self) -> bool:
-        """Called while no sequence is open and nobody waits: a short piece of work that makes later steps faster. Returns
-        whether there was any. A model without such work returns False."""
+        """Called while no sequence is open, nobody waits and nothing is kept in the cache: a short piece of work that makes
+        later steps faster. Returns whether there was any. A model without such work returns False."""
         ...
 
     def unload(self) -> None:

@@ -55,10 +55,14 @@ class Ends:
     spans: tuple[Span, ...]
 
     @classmethod
-    def of(cls, spans: Sequence[Span], device: torch.device) -> Ends:
-        rows = torch.tensor([span.end - 1 for span in spans], dtype=torch.int64)
-        alone = (Span(index, 1, span.start + span.count - 1, span.begin, None) for index, span in enumerate(spans))
-        return cls(to_device(rows, device), tuple(alone))
+    def of(cls, wanted: Sequence[tuple[Span, int]], device: torch.device) -> Ends:
+        """From each span with how many of its last rows are wanted."""
+        rows: list[int] = []
+        alone = []
+        for span, count in wanted:
+            alone.append(Span.of(len(rows), count, span.start + span.count - count, span.begin, device))
+            rows += range(span.end - count, span.end)
+        return cls(to_device(torch.tensor(rows, dtype=torch.int64), device), tuple(alone))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +113,13 @@ class Decoder:
         """(R,) int64 to (R, hidden)."""
         return functional.embedding(ids, self._embeddings)
 
-    def run(self, x: torch.Tensor, rows: Rows, cache: KvCache, wanted: Sequence[Span] | None = None) -> torch.Tensor:
+    def run(
+        self, x: torch.Tensor, rows: Rows, cache: KvCache, wanted: Sequence[tuple[Span, int]] | None = None
+    ) -> torch.Tensor:
         """Embedded rows (R, hidden) through all layers; their keys and values go to the cache. Gives (R, hidden).
 
-        `wanted`: spans of which only the last row is, in their order. The last layer does nothing else then for the others than
-        their keys and values, and the result is (len(wanted), hidden).
+        `wanted`: the spans, in their order, with how many of their last rows are wanted. The last layer does nothing else then
+        for the others than their keys and values, and the result is these rows one after the other, (Y, hidden).
         """
         rotation = self.rotation(rows.positions, x.dtype)
         ends = None if wanted is None else Ends.of(wanted, x.device)

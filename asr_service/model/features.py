@@ -51,9 +51,9 @@ def model_samples(samples: Samples) -> Samples:
     return np.pad(clipped, (0, max(0, MIN_SAMPLES - len(clipped))))
 
 
-def cut_windows(mel: torch.Tensor, config: AudioConfig) -> tuple[Window, ...]:
-    """The windows of a whole clip's normalised frames, (n_mels, T)."""
-    fills_chunk = mel.shape[1] >= config.chunk_frames
+def cut_windows(mel: torch.Tensor, config: AudioConfig, *, is_whole: bool = True) -> tuple[Window, ...]:
+    """The windows of a clip's normalised frames, (n_mels, T): of all of them, or of those behind some whole windows."""
+    fills_chunk = not is_whole or mel.shape[1] >= config.chunk_frames
     return tuple(Window(part, fills_chunk) for part in mel.split(config.window_frames, dim=1))
 
 

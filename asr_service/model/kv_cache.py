@@ -45,6 +45,11 @@ class KvCache:
         self._buffer[layer, 0].index_copy_(1, places, keys.transpose(0, 1))
         self._buffer[layer, 1].index_copy_(1, places, values.transpose(0, 1))
 
+    def copy(self, start: int, to: int, n_tokens: int) -> None:
+        """All layers' keys and values of so many tokens, from the places from `start` on to those from `to` on. The two may not
+        overlap."""
+        self._buffer[:, :, :, to : to + n_tokens] = self._buffer[:, :, :, start : start + n_tokens]
+
     def layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of one layer: each (kv_heads, places, head_dim), the buffer itself, scratch included."""
         return self._buffer[layer, 0], self._buffer[layer, 1]

@@ -65,7 +65,7 @@ def normalise(raw: torch.Tensor, greatest: float) -> torch.Tensor:
 class MelStream:
     """Raw frames of one clip as its samples come, each as soon as it is exact; `finish` gives the last, which is mirrored.
 
-    The frames of all calls together are those of the whole clip, however it was cut into pushes. Memory does not grow.
+    The frames of all pushes and the last `finish` are those of the whole clip, however it was cut. Memory does not grow.
     """
 
     def __init__(self, extractor: MelExtractor) -> None:
@@ -73,42 +73,54 @@ class MelStream:
         self._buffer = np.empty(0, np.float32)  # from the first sample (margin included) that a frame still needs
         self._n_samples = 0
         self.n_frames = 0
-        self.greatest = float("-inf")
-        """The greatest raw value so far."""
+        self._greatest = self._greatest_at_end = float("-inf")
+
+    @property
+    def greatest(self) -> float:
+        """The greatest raw value so far; right after `finish`, that of the whole clip."""
+        return max(self._greatest, self._greatest_at_end)
 
     def push(self, samples: Samples) -> torch.Tensor:
         """More samples; the frames that are complete now, (n_mels, >= 0)."""
         started = self._n_samples >= MIN_SAMPLES
+        self._greatest_at_end = float("-inf")
         self._n_samples += len(samples)
         self._buffer = np.concatenate((self._buffer, samples))
         if not started and self._n_samples >= MIN_SAMPLES:
             self._buffer = np.concatenate((self._buffer[MARGIN:0:-1], self._buffer))  # mirrored at the first sample
         if self._n_samples < MIN_SAMPLES:
             return self._nothing()
-        return self._take((len(self._buffer) - N_FFT) // HOP + 1)
+        count = (len(self._buffer) - N_FFT) // HOP + 1
+        raw = self._raw_of(self._buffer, count)
+        self._buffer = self._buffer[max(0, count) * HOP :].copy()
+        self.n_frames += raw.shape[1]
+        if raw.shape[1]:
+            self._greatest = max(self._greatest, float(raw.max()))
+        return raw
 
     def finish(self) -> torch.Tensor:
-        """There are no more samples: the frames that are left, (n_mels, >= 0). Clips below MIN_SAMPLES have none."""
-        if self._n_samples < MIN_SAMPLES:
+        """If there are no more samples: the frames that are left, (n_mels, >= 0). Clips below MIN_SAMPLES have none. Changes
+        nothing, so more samples may come after all."""
+        count = self._n_samples // HOP - self.n_frames
+        if self._n_samples < MIN_SAMPLES or count <= 0:
             return self._nothing()
-        self._buffer = np.concatenate((self._buffer, self._buffer[-2 : -2 - MARGIN : -1]))
-        return self._take(self._n_samples // HOP - self.n_frames)
+        raw = self._raw_of(np.concatenate((self._buffer, self._buffer[-2 : -2 - MARGIN : -1])), count)
+        self._greatest_at_end = float(raw.max())
+        return raw
 
-    def _take(self, count: int) -> torch.Tensor:
+    def _raw_of(self, buffer: Samples, count: int) -> torch.Tensor:
+        """Its first frames."""
         if count <= 0:
             return self._nothing()
-        raw = self._extractor.raw_of(torch.from_numpy(self._buffer[: (count - 1) * HOP + N_FFT]))
-        self._buffer = self._buffer[count * HOP :].copy()
-        self.n_frames += count
-        self.greatest = max(self.greatest, float(raw.max()))
-        return raw
+        return self._extractor.raw_of(torch.from_numpy(buffer[: (count - 1) * HOP + N_FFT]))
 
     def _nothing(self) -> torch.Tensor:
         return torch.empty(self._extractor.n_mels, 0)
 
 
 class FloorWatch:
-    """Which windows of a stream would look different because the clip has become louder since they were normalised."""
+    """Which windows of a stream would look different now, because the clip's greatest value is another than when they were
+    normalised."""
 
     def __init__(self) -> None:
         self._windows: list[tuple[float, float]] = []  # smallest raw value, and the greatest of the clip at that time
@@ -120,8 +132,16 @@ class FloorWatch:
     def stale(self, greatest: float) -> Iterator[int]:
         """Indices of the windows that `normalise(raw, greatest)` would change now."""
         for index, (smallest, then) in enumerate(self._windows):
-            if greatest > then and smallest < greatest - FLOOR_BELOW_MAX:
+            if greatest != then and smallest < max(greatest, then) - FLOOR_BELOW_MAX:
                 yield index
+
+    def greatest(self, index: int) -> float:
+        """What window `index` was normalised with."""
+        return self._windows[index][1]
+
+    def cut(self, n: int) -> None:
+        """Windows from the n-th on are gone."""
+        del self._windows[n:]
 
     def renew(self, index: int, greatest: float) -> None:
         """Window `index` was normalised again."""

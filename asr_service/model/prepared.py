@@ -8,7 +8,9 @@ from itertools import chain, islice
 
 import torch
 
+from asr_service.decoding.draft import NO_DRAFT, Draft
 from asr_service.decoding.reply import Reply
+from asr_service.engine.step_model import Kept
 from asr_service.model.features import Window
 from asr_service.model.prompt import Prompt
 from asr_service.request import Work
@@ -28,7 +30,8 @@ MakeReply = Callable[[Work], BudgetedReply]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedSpeech:
-    """Features, prompt and reply. The audio tokens stand between `prompt.before` and `prompt.after`."""
+    """Features, prompt and reply. The audio tokens stand between `prompt.before` and `prompt.after`; what the draft has more
+    than the reply, behind the reply."""
 
     windows: tuple[Window, ...]
     n_audio_tokens: int
@@ -36,6 +39,9 @@ class PreparedSpeech:
     reply: Reply
     max_new_tokens: int
     temperature: float
+    draft: Draft = NO_DRAFT
+    window_tokens: int | None = None  # of a whole window; None: as the checkpoint has it
+    kept: Kept | None = None
 
     @property
     def n_windows(self) -> int:
@@ -50,29 +56,54 @@ class PreparedSpeech:
         return self.n_prompt + len(self.reply.ids)
 
 
+Embeddings = dict[int, torch.Tensor]
+"""Of a stream's closed windows, each (tokens, hidden), by version."""
+
+
 class LiveSequence:
     """A sequence that is open: its known tokens, and its audio embeddings once its windows are encoded.
 
-    The embeddings stay until it is closed, so that it can be fed again without encoding again.
+    The embeddings stay until it is closed, so that it can be fed again without encoding again. Those of closed windows are
+    taken from `shared`, and put there, so that other rounds of its stream need not encode them; what else is there is of the
+    past.
     """
 
-    def __init__(self, prepared: PreparedSpeech, window_tokens: int, audio_token_id: int) -> None:
+    def __init__(
+        self, prepared: PreparedSpeech, window_tokens: int, audio_token_id: int, shared: Embeddings | None = None
+    ) -> None:
         self.prepared = prepared
         self._window_tokens = window_tokens
         self._audio_token_id = audio_token_id
-        self._encoded: list[torch.Tensor | None] = [None] * prepared.n_windows  # each (tokens, hidden)
+        self._shared = {} if shared is None else shared
+        self._versions = [station.version for station in prepared.kept.stations] if prepared.kept is not None else []
+        for version in self._shared.keys() - set(self._versions):
+            del self._shared[version]
+        self._encoded = [self._shared.get(version) for version in self._versions]  # each (tokens, hidden)
+        self._encoded += [None] * (prepared.n_windows - len(self._encoded))
+
+    @property
+    def n_encoded(self) -> int:
+        """So many of the first windows are encoded."""
+        return next((n for n, embeddings in enumerate(self._encoded) if embeddings is None), len(self._encoded))
+
+    def is_encoded(self, window: int) -> bool:
+        return self._encoded[window] is not None
 
     def keep(self, window: int, embeddings: torch.Tensor) -> None:
-        self._encoded[window] = embeddings.clone()  # not a view that holds the batch it came in
+        kept = self._encoded[window] = embeddings.clone()  # not a view that holds the batch it came in
+        if window < len(self._versions):
+            self._shared[self._versions[window]] = kept
 
     def ids(self, start: int, count: int) -> list[int]:
-        """Known tokens start .. start + count - 1; audio tokens have the placeholder's id."""
-        prompt, reply = self.prepared.prompt, self.prepared.reply
+        """Tokens start .. start + count - 1, drafted ones behind the known ones; audio tokens have the placeholder's id."""
+        prompt, said = self.prepared.prompt, self.prepared.reply.ids
+        drafted = self.prepared.draft.ids
+        offset = start - self.prepared.n_prompt
+        if 0 <= offset <= len(said) - count:
+            return said[offset : offset + count]
         audio = (self._audio_token_id for _ in range(self.prepared.n_audio_tokens))
-        if start >= self.prepared.n_prompt:
-            offset = start - self.prepared.n_prompt
-            return reply.ids[offset : offset + count]
-        return list(islice(chain(prompt.before, audio, prompt.after, reply.ids), start, start + count))
+        everything = chain(prompt.before, audio, prompt.after, said, islice(drafted, len(said), None))
+        return list(islice(everything, start, start + count))
 
     def fill_audio(self, rows: torch.Tensor, start: int) -> None:
         """Puts the embeddings of audio tokens where `rows` (count, hidden), the tokens from `start` on, have placeholders.

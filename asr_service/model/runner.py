@@ -9,32 +9,34 @@ A step writes embeddings and cache places and nothing else, so it may be run aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 
-from asr_service.decoding.prompt_context import prompt_context
 from asr_service.engine.protocol import EngineFailed
-from asr_service.engine.step_model import Capacity, Prepared, StepOutOfMemory, Token
+from asr_service.engine.step_model import Capacity, Memory, Prepared, Round, StepOutOfMemory, Token
 from asr_service.failpoints import Failpoints
 from asr_service.model.allocator import give_back_freed_memory
 from asr_service.model.config import ModelConfig
 from asr_service.model.decode_graphs import Tokens, rows_of
 from asr_service.model.decode_step import DecodeRow
-from asr_service.model.decoder import Rows
+from asr_service.model.decoder import Decoder, Rows
 from asr_service.model.device import choose_device, choose_dtype, is_out_of_memory
-from asr_service.model.features import Window, n_tokens, windows_of
+from asr_service.model.features import Window
 from asr_service.model.graphs import CudaGraphs
+from asr_service.model.growing import GrowingSpeech
 from asr_service.model.kv_cache import KvCache, bytes_per_token
 from asr_service.model.layers import to_device
 from asr_service.model.mel import MelExtractor
 from asr_service.model.model_graphs import GraphPlan, ModelGraphs
 from asr_service.model.network import Network
 from asr_service.model.parts import ModelParts, OpenParts
-from asr_service.model.prepared import LiveSequence, MakeReply, PreparedSpeech
+from asr_service.model.prepared import Embeddings, LiveSequence, MakeReply, PreparedSpeech
 from asr_service.model.prompt import PromptBuilder
+from asr_service.model.reader import Reader
 from asr_service.model.sampling import Rule, draw_seed
 from asr_service.model.tokenizer import Tokenizer
 from asr_service.request import Work
@@ -42,6 +44,8 @@ from asr_service.scheduler.plan import EncodeItem, FeedItem, StepPlan
 
 BindReplies = Callable[[Tokenizer, ModelConfig], MakeReply]
 """Called once per load: how replies are made with this checkpoint's tokens."""
+
+_HEAD_ROWS = 64  # for which the vocabulary is scored at once
 
 
 @dataclass(slots=True)
@@ -56,16 +60,8 @@ class WorkCounters:
     heads: int = 0  # rows for which the vocabulary was scored
     graph_windows: int = 0  # of encoder_windows, those that a graph encoded
     graph_rows: int = 0  # of decode_rows, those that a graph decoded
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Reader:
-    """What `prepare` needs. It is small, and stays when the model is unloaded."""
-
-    config: ModelConfig
-    mel: MelExtractor
-    prompts: PromptBuilder
-    make_reply: MakeReply
+    moved_tokens: int = 0  # keys and values taken over from an earlier round
+    draft_tokens: int = 0  # of prefill_tokens, those that were only expected
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +70,7 @@ class _Loaded:
 
     config: ModelConfig
     device: torch.device
-    reader: _Reader
+    reader: Reader
     network: Network
     cache: KvCache
     graphs: ModelGraphs | None
@@ -86,7 +82,8 @@ class ModelRunner:
     `device`: "cpu", "cuda" or "cuda:N". `dtype`: "float32", "bfloat16", "float16", or "auto" for bfloat16 on a GPU and float32
     elsewhere. `kv_bytes`: size of the key-value cache. `threads`: torch's, within one operation; None for its own choice.
     `quantize`: "int8" for the decoder's layers in 8 bits, on a CPU, or "".
-    `graphs`: what is captured to be replayed; None for nothing. `open_parts`: what is in the folder.
+    `graphs`: what is captured to be replayed; None for nothing. `live_window_s`: the encoder's window for stretches that grow,
+    in seconds; the checkpoint's own where that is shorter. `open_parts`: what is in the folder.
     """
 
     def __init__(
@@ -100,6 +97,7 @@ class ModelRunner:
         threads: int | None = None,
         quantize: str = "",
         graphs: GraphPlan | None = None,
+        live_window_s: int = 8,
         open_parts: OpenParts = ModelParts.of,
         failpoints: Failpoints | None = None,
     ) -> None:
@@ -111,12 +109,14 @@ class ModelRunner:
         self._threads = threads
         self._quantize = quantize
         self._graph_plan = graphs
+        self._live_window_s = live_window_s
         self._open_parts = open_parts
         self._failpoints = failpoints or Failpoints()
         self._counters = WorkCounters()
-        self._reader: _Reader | None = None  # of the last load
+        self._reader: Reader | None = None  # of the last load
         self._state: _Loaded | None = None
         self._open: dict[int, LiveSequence] = {}
+        self._streams: dict[int, Embeddings] = {}
 
     @property
     def counters(self) -> WorkCounters:
@@ -157,6 +157,7 @@ class ModelRunner:
     def unload(self) -> None:
         """See StepModel."""
         self._open.clear()
+        self._streams.clear()
         if self._state is None:
             return
         on_gpu = self._state.device.type == "cuda"
@@ -187,11 +188,12 @@ class ModelRunner:
         return _Loaded(
             config=config,
             device=device,
-            reader=_Reader(
+            reader=Reader(
                 config=config,
                 mel=MelExtractor(config.audio.n_mels),
                 prompts=PromptBuilder(parts.tokenizer),
                 make_reply=self._bind_replies(parts.tokenizer, config),
+                live_window_chunks=self._live_window_s,
             ),
             network=network,
             cache=cache,
@@ -223,36 +225,36 @@ class ModelRunner:
 
     # Requests
 
-    def prepare(self, work: Work) -> Prepared:
+    def remember(self) -> Memory:
         """See StepModel."""
-        if (reader := self._reader) is None:
+        return GrowingSpeech()
+
+    def prepare(self, work: Work, turn: Round | None = None) -> Prepared:
+        """See StepModel."""
+        if self._reader is None:
             raise RuntimeError("the model was never loaded")
-        with torch.inference_mode():
-            windows = windows_of(work.speech.samples, reader.mel, reader.config.audio)
-        n_audio = sum(n_tokens(window.n_frames, reader.config.audio) for window in windows)
-        language = work.options.language
-        prompt = reader.prompts.build(prompt_context(work.options), language.name if language else None)
-        budgeted = reader.make_reply(work)
-        prompt.check_fits(n_audio, budgeted.max_new_tokens, reader.config.text.max_positions)
-        return PreparedSpeech(
-            windows=windows,
-            n_audio_tokens=n_audio,
-            prompt=prompt,
-            reply=budgeted.reply,
-            max_new_tokens=budgeted.max_new_tokens,
-            temperature=work.options.temperature,
-        )
+        return self._reader.prepare(work, turn)
 
     def open(self, uid: int, prepared: Prepared) -> None:
         """See StepModel."""
         if not isinstance(prepared, PreparedSpeech):
             raise TypeError(f"prepared by another model: {type(prepared).__name__}")
-        config = self._loaded().config
-        self._open[uid] = LiveSequence(prepared, config.audio.window_tokens, config.audio_token_id)
+        config, kept = self._loaded().config, prepared.kept
+        window_tokens = prepared.window_tokens or config.audio.window_tokens
+        known = Embeddings() if kept is None else self._streams.setdefault(kept.stream, Embeddings())
+        self._open[uid] = LiveSequence(prepared, window_tokens, config.audio_token_id, known)
+
+    def n_encoded(self, uid: int) -> int:
+        """See StepModel."""
+        return self._open[uid].n_encoded
 
     def close(self, uid: int) -> None:
         """See StepModel."""
         self._open.pop(uid, None)
+
+    def forget(self, stream: int) -> None:
+        """See StepModel."""
+        self._streams.pop(stream, None)
 
     # Steps
 
@@ -262,6 +264,9 @@ class ModelRunner:
         loaded = self._loaded()
         try:
             with torch.inference_mode():
+                for move in plan.moves:
+                    loaded.cache.copy(move.start, move.extent.start, move.count)
+                self._counters.moved_tokens += sum(move.count for move in plan.moves)
                 self._encode(loaded, plan.encode)
                 tokens = self._feed(loaded, plan.feed)
             self._counters.steps += 1
@@ -277,7 +282,8 @@ class ModelRunner:
         raise StepOutOfMemory(reason)
 
     def _encode(self, loaded: _Loaded, items: tuple[EncodeItem, ...]) -> None:
-        wanted = [(self._open[item.uid], index) for item in items for index in range(item.first, item.first + item.count)]
+        asked = [(self._open[item.uid], index) for item in items for index in range(item.first, item.first + item.count)]
+        wanted = [(sequence, index) for sequence, index in asked if not sequence.is_encoded(index)]
         if not wanted:
             return
         windows = [sequence.prepared.windows[index] for sequence, index in wanted]
@@ -321,7 +327,7 @@ class ModelRunner:
             return None
         ids = [self._open[item.uid].ids(item.start, 1)[0] for item in items]
         rows = [DecodeRow(id_, item.start, item.extent.start) for id_, item in zip(ids, items, strict=True)]
-        return loaded.graphs.decode.start(rows, [self._rule(item) for item in items])
+        return loaded.graphs.decode.start(rows, [rule for item in items for rule in self._rules(item)])
 
     def _feed_rows(self, loaded: _Loaded, items: Sequence[FeedItem]) -> dict[int, Token]:
         if not items:
@@ -332,22 +338,45 @@ class ModelRunner:
         x = decoder.embed(to_device(torch.tensor(ids), loaded.device))
         for item, span in zip(items, rows.spans, strict=True):
             self._open[item.uid].fill_audio(x[span.first : span.end], item.start)
-        yielding = [(item, span) for item, span in zip(items, rows.spans, strict=True) if item.yields]
-        x = decoder.run(x, rows, loaded.cache, [span for _, span in yielding])
-        if not yielding:
+        wanted = [(item, span) for item, span in zip(items, rows.spans, strict=True) if item.yields]
+        x = decoder.run(x, rows, loaded.cache, [(span, item.n_draft + 1) for item, span in wanted])
+        if not wanted:
             return {}
-        tokens = decoder.choose(x, [self._rule(item) for item, _ in yielding])
-        return {item.uid: token for (item, _), token in zip(yielding, tokens, strict=True)}
+        chosen = iter(self._choose(decoder, x, [rule for item, _ in wanted for rule in self._rules(item)]))
+        return {item.uid: self._next(item, list(islice(chosen, item.n_draft + 1))) for item, _ in wanted}
 
-    def _rule(self, item: FeedItem) -> Rule:
-        prepared = self._open[item.uid].prepared
-        seed = draw_seed(item.uid, item.start + item.count)
-        return Rule(prepared.reply.allowed(), prepared.temperature, seed)
+    def _choose(self, decoder: Decoder, x: torch.Tensor, rules: Sequence[Rule]) -> Iterator[Token]:
+        """In portions, since a row's scores are as long as the vocabulary."""
+        for first in range(0, len(rules), _HEAD_ROWS):
+            yield from decoder.choose(x[first : first + _HEAD_ROWS], rules[first : first + _HEAD_ROWS])
+
+    def _next(self, item: FeedItem, chosen: Sequence[Token]) -> Token:
+        """From what is chosen at the last known token and at each drafted one."""
+        drafted = self._drafted(item)
+        n_confirmed = next((index for index, id_ in enumerate(drafted) if chosen[index].id != id_), len(drafted))
+        return replace(chosen[n_confirmed], confirmed=tuple(chosen[:n_confirmed])) if drafted else chosen[0]
+
+    def _drafted(self, item: FeedItem) -> list[int]:
+        return self._open[item.uid].ids(item.start + item.count - item.n_draft, item.n_draft) if item.n_draft else []
+
+    def _rules(self, item: FeedItem) -> list[Rule]:
+        """One for the last known token and one for each drafted one."""
+        prepared, drafted = self._open[item.uid].prepared, self._drafted(item)
+        first = item.start + item.count - item.n_draft
+        return [
+            Rule(
+                prepared.reply.allowed(drafted[:n]) if n else prepared.reply.allowed(),
+                prepared.temperature,
+                draw_seed(item.uid, first + n),
+            )
+            for n in range(item.n_draft + 1)
+        ]
 
     def _count(self, items: Sequence[FeedItem]) -> None:
-        self._counters.heads += sum(item.yields for item in items)
+        self._counters.heads += sum(item.n_draft + 1 for item in items if item.yields)
         decoding = sum(item.yields and item.count == 1 for item in items)
         self._counters.decode_rows += decoding
+        self._counters.draft_tokens += sum(item.n_draft for item in items)
         self._counters.prefill_tokens += sum(item.count for item in items) - decoding
 
     def _loaded(self) -> _Loaded:

@@ -76,6 +76,13 @@ class ExtentPool:
             last, end = index + 1, after.start + after.length
         self._free[first:last] = [Extent(start, end - start)]
 
+    def shrink(self, extent: Extent, n: int) -> Extent:
+        """Keeps the first `n` places (rounded up to the granule) of a lent extent and takes the others back."""
+        length = min(self.rounded(n), extent.length)
+        if length < extent.length:
+            self.free(Extent(extent.start + length, extent.length - length))
+        return Extent(extent.start, length)
+
     def largest_free_after(self, freed: Iterable[Extent]) -> int:
         """What `largest_free` would be if these lent extents were given back."""
         largest = run = 0

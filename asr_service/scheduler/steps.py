@@ -12,14 +12,14 @@ Laws, kept by tests/unit/scheduler/test_steps.py and test_steps_machine.py:
    out-of-memory, until the budget has recovered, all classes share the slots). Among those whose class has one, the smallest
    key goes first, and while it finds no room nobody else gets any: a big one is not starved by small ones.
 4. Eviction: a sequence loses its places only to one of a higher class *and* with a smaller key, or to an out-of-memory. It
-   keeps its windows and its tokens, and feeds them again later.
+   keeps its windows and its tokens, and feeds them again later. What is parked (scheduler/parking.py) is given up before.
 5. Preemption: a step serves the max_sequences running ones with the smallest keys; the others keep their places and rest. So
-   do BATCH ones beside a REALTIME one with a smaller key, but for `live_riders` of them that decode: their rows cost live
-   speech little, their prompts and windows a lot. What is at work when live speech arrives is short: while anybody more urgent
-   is inside, and until _LIVE_STEPS after, BATCH prompts and windows are taken in small portions.
+   do BATCH ones beside a live one (REALTIME, GUESS) with a smaller key, but for `live_riders` of them that decode: their rows
+   cost live speech little, their prompts and windows a lot. What is at work when live speech arrives is short: while anybody
+   more urgent is inside, and until _LIVE_STEPS after, BATCH prompts and windows are taken in small portions.
 6. A sequence is fed only when all its windows are encoded, and one step either encodes or feeds it.
 7. A plan is empty only when nobody is inside. The smallest running key gets on in every step: a window, or a token, or at least
-   _LEAST_TOKENS of its prompt (or what is left of it).
+   LEAST_TOKENS of its prompt (or what is left of it).
 8. After `relieve` the next plan is smaller in sequences or in tokens and windows, so after a bounded number of them in a row
    either a step succeeds or a culprit leaves.
 
@@ -33,22 +33,26 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 
 from asr_service.errors import EngineMemory, Overloaded
 from asr_service.request import Priority
+from asr_service.scheduler.budget import LEAST_TOKENS, Budget
 from asr_service.scheduler.extents import ExtentPool
-from asr_service.scheduler.plan import EncodeItem, FeedItem, Sequence, StepPlan
+from asr_service.scheduler.parking import Parking, move_of
+from asr_service.scheduler.plan import EncodeItem, FeedItem, Gain, Sequence, StepPlan
 
 Key = tuple[float, int]  # (time to order by in seconds, uid)
 
-_LEAST_TOKENS = 16  # no step feeds less of a prompt, whatever the budget
 _CALM_STEPS = 16  # so many steps without an out-of-memory double a reduced budget
 _SLACK_ENTRIES = 64  # a small heap is not worth a rebuild
 _LIVE_STEPS = 64  # where somebody urgent was, the next one is expected for so many steps
+_LIVE = (Priority.REALTIME, Priority.GUESS)
+_ONE_TOKEN = Gain()
 _BULK_WINDOWS = 4  # one of so many windows of a step is for BATCH while somebody waits for an answer
 
 
@@ -84,28 +88,6 @@ class StepLimits:
         return self.max_sequences + self.queue_capacity
 
 
-@dataclass(frozen=True, slots=True)
-class _Budget:
-    """What a step may do now; less than the limits after an out-of-memory."""
-
-    rows: int
-    tokens: int
-    windows: int
-
-    def after_failure_of(self, plan: StepPlan) -> _Budget:
-        """Half of what was too much."""
-        n_tokens = sum(item.count for item in plan.feed)
-        n_windows = sum(item.count for item in plan.encode)
-        return _Budget(
-            rows=max(1, len(plan.uids) // 2),
-            tokens=max(_LEAST_TOKENS, n_tokens // 2) if n_tokens else self.tokens,
-            windows=max(1, n_windows // 2) if n_windows else self.windows,
-        )
-
-    def doubled(self, limit: _Budget) -> _Budget:
-        return _Budget(min(limit.rows, 2 * self.rows), min(limit.tokens, 2 * self.tokens), min(limit.windows, 2 * self.windows))
-
-
 class StepScheduler:
     """Plans steps over a cache of `kv_tokens` places. One step is at work at a time: `plan`, then `complete` or `relieve`."""
 
@@ -114,7 +96,8 @@ class StepScheduler:
         self.steps = 0  # completed
         self.evictions = 0
         self._pool = ExtentPool(kv_tokens, granule)
-        self._full = _Budget(limits.max_sequences, max(limits.step_tokens, _LEAST_TOKENS), limits.encode_windows)
+        self._parking = Parking(self._pool)
+        self._full = Budget(limits.max_sequences, max(limits.step_tokens, LEAST_TOKENS), limits.encode_windows)
         self._budget = self._full
         self._live_until = 0  # of `steps`
         self._n_calm = 0  # steps since the budget was last changed
@@ -143,31 +126,52 @@ class StepScheduler:
     def kv_tokens_used(self) -> int:
         return self._pool.n_tokens - self._pool.n_free
 
+    @property
+    def kv_tokens_parked(self) -> int:
+        """Of those used: kept for streams whose next round is still to come."""
+        return self._parking.n_tokens
+
     # Coming and going
 
     def submit(self, sequence: Sequence, *, is_extra: bool = False) -> None:
-        """Accepts it. Raises Overloaded, EngineMemory, or ValueError for a uid that is inside or a sequence without tokens.
+        """Accepts it. Raises Overloaded, EngineMemory, or ValueError for a uid that is inside or a sequence without tokens,
+        or whose draft leaves no room for one.
 
         `is_extra`: it belongs to a work that was let in before, and is not refused because others are inside.
         """
-        if sequence.uid in self._inside or sequence.n_prompt < 1 or sequence.max_new_tokens <= sequence.n_generated:
+        n_expected = sequence.n_generated + sequence.n_draft
+        if sequence.uid in self._inside or sequence.n_prompt < 1 or sequence.max_new_tokens <= n_expected:
             raise ValueError(f"cannot take {sequence}")
         if self._pool.rounded(sequence.n_places) > self._pool.n_tokens:
             raise EngineMemory(f"the segment needs {sequence.n_places} cache places (limit {self._pool.n_tokens})")
         if len(self._inside) >= self.limits.max_inside and not is_extra:
             raise Overloaded(f"{len(self._inside)} segments are already inside (limit {self.limits.max_inside})")
         self._inside[sequence.uid] = sequence
+        if sequence.stream is not None:
+            self._parking.touch(sequence.stream)
         insort(self._waiting[sequence.priority], sequence, key=service_key)
         if sequence.deadline_s is not None:
             heapq.heappush(self._deadlines, (sequence.deadline_s, sequence.uid))
 
-    def remove(self, uid: int) -> Sequence | None:
-        """Takes it out; its places are free at once. None when it is not inside (any more)."""
+    def skip_windows(self, uid: int, n_windows: int) -> None:
+        """The first so many of its windows are encoded already."""
+        self._inside[uid].n_encoded = n_windows
+
+    def forget(self, stream: int) -> None:
+        """There will be no more rounds of it."""
+        self._parking.give_up(stream)
+        for sequence in self._inside.values():
+            if sequence.stream == stream:
+                sequence.stream = None
+
+    def remove(self, uid: int, *, keep: bool = True) -> Sequence | None:
+        """Takes it out; its places are free at once, but for what it leaves parked: nothing unless `keep`. None when it is not
+        inside (any more)."""
         sequence = self._inside.pop(uid, None)
         if sequence is None:
             return None
         if sequence.extent is not None:
-            self._take_places(sequence)
+            self._take_places(sequence, keep=keep)
         else:
             _take(self._waiting[sequence.priority], sequence)
         if len(self._deadlines) > 2 * len(self._inside) + _SLACK_ENTRIES:
@@ -189,8 +193,9 @@ class StepScheduler:
         """Takes out everything, in order of key, as new: nothing encoded, nothing in the cache; generated tokens are kept."""
         everything = sorted(self._inside.values(), key=service_key)
         for sequence in everything:
-            self.remove(sequence.uid)
+            self.remove(sequence.uid, keep=False)
             sequence.n_encoded = 0
+        self._parking.clear()
         return everything
 
     # Steps
@@ -203,20 +208,29 @@ class StepScheduler:
         encode = self._plan_encoding(active, urgent=urgent)
         feed = self._plan_feeding(active, urgent=urgent)
         evicted, self._evicted = tuple(self._evicted), []
-        return StepPlan(encode, feed, evicted, admitted)
+        moves = tuple(move for sequence in self._running if (move := move_of(sequence)) is not None)
+        return StepPlan(encode, feed, evicted, admitted, moves)
 
-    def complete(self, plan: StepPlan, finished: Collection[int] = ()) -> None:
-        """The step, or those parts of it that are given here, was done; `finished` are over and leave.
+    def complete(
+        self, plan: StepPlan, finished: Collection[int] = (), gains: Mapping[int, Gain] = MappingProxyType({})
+    ) -> None:
+        """The step, or those parts of it that are given here, was done; `finished` are over and leave. `gains`: of those that
+        yielded, what it brought where it was not just one token.
 
         Raises ValueError when one that has used up its max_new_tokens is not among the finished: it has no place for more.
         """
+        for moved in plan.moves:
+            self._parking.moved(self._inside[moved.uid])
         for encoded in plan.encode:
             self._inside[encoded.uid].n_encoded = encoded.first + encoded.count
         for fed in plan.feed:
             sequence = self._inside[fed.uid]
             sequence.n_kv = fed.start + fed.count
             if fed.yields:
-                sequence.n_generated += 1
+                gain = gains.get(fed.uid, _ONE_TOKEN)
+                sequence.n_kv -= fed.n_draft + 1 - gain.n_tokens  # what was drafted in vain is overwritten
+                sequence.n_generated += gain.n_tokens
+                sequence.n_draft = gain.n_draft
                 if sequence.n_generated >= sequence.max_new_tokens and fed.uid not in finished:
                     raise ValueError(f"{sequence} has no place for another token")
         for uid in finished:
@@ -232,7 +246,7 @@ class StepScheduler:
         n_tokens = sum(item.count for item in plan.feed)
         n_windows = sum(item.count for item in plan.encode)
         self._n_calm = 0
-        if len(uids) == 1 and n_tokens <= _LEAST_TOKENS and n_windows <= 1:
+        if len(uids) == 1 and n_tokens <= LEAST_TOKENS and n_windows <= 1:
             return self.remove(next(iter(uids)))
         self._budget = self._budget.after_failure_of(plan)
         for sequence in self._running[self._budget.rows :]:
@@ -262,42 +276,32 @@ class StepScheduler:
 
     def _find_room(self, head: Sequence) -> bool:
         head.extent = self._pool.allocate(head.n_places)
-        if head.extent is None and (victims := self._victims(head)):
-            for victim in victims:
-                self._evict(victim)
+        if head.extent is None and self._make_room(head):
             head.extent = self._pool.allocate(head.n_places)
-        return head.extent is not None
+        if head.extent is None:
+            return False
+        self._parking.claim(head)
+        return True
 
-    def _victims(self, head: Sequence) -> list[Sequence]:
-        """As few as will do of those that it may evict, the least urgent first; none when even all would not do."""
-        need = self._pool.rounded(head.n_places)
-        victims = [
+    def _make_room(self, head: Sequence) -> bool:
+        rivals = [
             sequence
             for sequence in self._running
             if sequence.priority.allowance_s > head.priority.allowance_s and service_key(sequence) > service_key(head)
         ]
-        if not self._would_fit(need, victims):
-            return []
-        for sequence in list(victims):  # spares the most urgent first
-            without = [victim for victim in victims if victim is not sequence]
-            if self._would_fit(need, without):
-                victims = without
-        return victims
-
-    def _would_fit(self, need: int, victims: ListLike[Sequence]) -> bool:
-        return self._pool.largest_free_after(v.extent for v in victims if v.extent is not None) >= need
+        victims = self._parking.make_room(head.n_places, rivals)
+        for victim in victims or ():
+            self._evict(victim)
+        return victims is not None
 
     def _evict(self, sequence: Sequence) -> None:
-        self._take_places(sequence)
+        self._take_places(sequence, keep=False)
         insort(self._waiting[sequence.priority], sequence, key=service_key)
         self._evicted.append(sequence.uid)
         self.evictions += 1
 
-    def _take_places(self, sequence: Sequence) -> None:
-        assert sequence.extent is not None, "only running sequences have places to lose"  # noqa: S101  # narrows the type
-        self._pool.free(sequence.extent)
-        sequence.extent = None
-        sequence.n_kv = 0
+    def _take_places(self, sequence: Sequence, *, keep: bool) -> None:
+        self._parking.take_back(sequence, keep=keep)
         _take(self._running, sequence)
         self._n_running[sequence.priority] -= 1
 
@@ -306,7 +310,7 @@ class StepScheduler:
     def _active(self) -> ListLike[Sequence]:
         """Law 5."""
         active = self._running[: self._budget.rows]
-        first = next((index for index, sequence in enumerate(active) if sequence.priority is Priority.REALTIME), None)
+        first = next((index for index, sequence in enumerate(active) if sequence.priority in _LIVE), None)
         if first is None:
             return active
         served, n_riders = active[:first], 0
@@ -346,7 +350,7 @@ class StepScheduler:
         prompts: list[Sequence] = []
         for sequence in active:
             if sequence.n_encoded == sequence.n_windows:
-                if sequence.n_known == sequence.n_kv + 1:
+                if sequence.n_unfed == 1:
                     rows.append(_feed(sequence, 1))
                 else:
                     prompts.append(sequence)
@@ -358,7 +362,7 @@ class StepScheduler:
         for sequence in prompts:
             is_bulk = sequence.priority is Priority.BATCH
             open_room = min(room, bulk_room) if is_bulk else room
-            count = min(sequence.n_known - sequence.n_kv, open_room if chunks else max(open_room, _LEAST_TOKENS))
+            count = min(sequence.n_unfed, open_room if chunks else max(open_room, LEAST_TOKENS))
             if count > 0:
                 room -= count
                 bulk_room -= count if is_bulk else 0
@@ -375,13 +379,13 @@ class StepScheduler:
 
 def _decodes(sequence: Sequence) -> bool:
     """Is one row all that it wants of the next step?"""
-    return sequence.n_encoded == sequence.n_windows and sequence.n_known == sequence.n_kv + 1
+    return sequence.n_encoded == sequence.n_windows and sequence.n_unfed == 1
 
 
 def _feed(sequence: Sequence, count: int) -> FeedItem:
     assert sequence.extent is not None, "only running sequences are fed"  # noqa: S101  # narrows the type
-    yields = sequence.n_kv + count == sequence.n_known
-    return FeedItem(sequence.uid, sequence.n_kv, count, yields, sequence.extent)
+    n_draft = sequence.n_kv + count - sequence.n_known
+    return FeedItem(sequence.uid, sequence.n_kv, count, n_draft >= 0, sequence.extent, max(0, n_draft))
 
 
 def _take(ordered: list[Sequence], sequence: Sequence) -> None:

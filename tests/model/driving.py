@@ -36,8 +36,8 @@ class PlainReply:
     def text_of(self, n_tokens: int) -> str:
         return self.text[:0] if n_tokens else ""
 
-    def allowed(self) -> tuple[int, ...] | None:
-        return self.only.get(len(self.ids))
+    def allowed(self, ahead: Sequence[int] = ()) -> tuple[int, ...] | None:
+        return self.only.get(len(self.ids) + len(ahead))
 
 
 def make_work(samples: Samples, uid: int = 0, options: RecognitionOptions | None = None) -> Work:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from asr_service.decoding.draft import NO_DRAFT
 from asr_service.engine.protocol import EngineFailed
 from asr_service.engine.step_model import StepOutOfMemory
 from asr_service.errors import InvalidValue
@@ -265,7 +266,7 @@ def test_more_than_the_model_has_positions_for_is_refused(mid: Pair) -> None:
 def test_what_another_model_prepared_is_refused(mid: Pair) -> None:
     class Foreign:
         n_windows = n_prompt = n_audio_tokens = max_new_tokens = 1
-        reply = PlainReply(1)
+        reply, draft, kept = PlainReply(1), NO_DRAFT, None
 
     with pytest.raises(TypeError, match="prepared by another model"):
         mid.model.open(1, Foreign())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asr_service.errors import EngineMemory, Overloaded
 from asr_service.request import Priority
-from asr_service.scheduler.plan import EncodeItem, Sequence, StepPlan
+from asr_service.scheduler.plan import EncodeItem, Gain, Sequence, StepPlan
 from asr_service.scheduler.steps import StepLimits, StepScheduler, service_key
 from tests.unit.scheduler.sequences import Shadow, check_places, sequence
 
@@ -315,11 +315,52 @@ def test_a_batch_sequence_is_served_under_an_endless_stream_of_more_urgent_ones(
                 )
         plan = scheduler.plan()
         shadow.follow(plan, scheduler)
-        shadow.did(plan)
         inside = scheduler._inside
+        shadow.did(plan, inside)
         done = [i.uid for i in plan.feed if i.yields and inside[i.uid].n_generated + 1 == inside[i.uid].max_new_tokens]
         scheduler.complete(plan, done)
         check_places(scheduler)
+
+
+def test_a_draft_is_fed_behind_the_prompt_and_what_is_right_of_it_is_known() -> None:
+    scheduler = scheduler_of(sequence(0, prompt=8, max_new=20, draft=10))
+    step(scheduler)
+    plan = scheduler.plan()
+    assert fed(plan) == [(0, 0, 18, True)]
+    assert plan.feed[0].n_draft == 10
+
+    scheduler.complete(plan, (), {0: Gain(n_tokens=5)})  # 4 were right, and the 5th token is another one
+
+    assert fed(step(scheduler)) == [(0, 12, 1, True)]
+    assert fed(step(scheduler)) == [(0, 13, 1, True)]
+
+
+def test_a_draft_is_fed_in_portions_as_long_as_it_is_right() -> None:
+    scheduler = scheduler_of(sequence(0, prompt=60, max_new=60, draft=50), tokens=64)
+    step(scheduler)
+    first = scheduler.plan()
+    assert [(item.uid, item.start, item.count, item.n_draft) for item in first.feed] == [(0, 0, 64, 4)]
+    scheduler.complete(first, (), {0: Gain(n_tokens=5, n_draft=45)})  # those 4, and the next one as expected
+
+    second = scheduler.plan()
+    assert [(item.uid, item.start, item.count, item.n_draft) for item in second.feed] == [(0, 64, 46, 45)]
+    scheduler.complete(second, (), {0: Gain(n_tokens=1)})
+
+    assert fed(scheduler.plan()) == [(0, 65, 1, True)]
+
+
+def test_a_draft_must_leave_room_for_a_token() -> None:
+    with pytest.raises(ValueError, match="cannot take"):
+        scheduler_of(sequence(0, max_new=4, draft=4))
+
+
+def test_guesses_are_live() -> None:
+    scheduler = scheduler_of(sequence(0, BATCH, prompt=200, arrival_s=-1.0), rows=4)
+    step(scheduler)
+    scheduler.submit(sequence(1, Priority.GUESS))
+
+    assert {item.uid for item in step(scheduler).encode} == {1}
+    assert {uid for uid, *_ in fed(step(scheduler))} == {1}
 
 
 def test_order_is_arrival_plus_allowance_then_uid() -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from asr_service.errors import AsrError, EngineMemory, Overloaded
 from asr_service.request import Priority
-from asr_service.scheduler.plan import Sequence, StepPlan
+from asr_service.scheduler.plan import Gain, Sequence, Station, StepPlan
 from asr_service.scheduler.steps import StepLimits, StepScheduler, service_key
 from tests.unit.scheduler.sequences import Shadow, check_places, sequence, steps_at_most
 
@@ -29,6 +29,10 @@ class Arrival(NamedTuple):
     max_new: int
     patience_s: int | None
     age_s: int
+    draft: int
+    stream: int | None
+    growth: int
+    renewed: int  # windows of its stream that are another from now on
 
 
 ARRIVALS = st.builds(
@@ -39,7 +43,12 @@ ARRIVALS = st.builds(
     max_new=st.integers(1, 12),
     patience_s=st.none() | st.integers(0, 20),
     age_s=st.integers(0, 3),
+    draft=st.sampled_from((0, 0, 3, 11)),
+    stream=st.none() | st.integers(0, 2),
+    growth=st.integers(0, 2),
+    renewed=st.sampled_from((0, 0, 0, 1, 2)),
 )
+N_BEFORE, PER_WINDOW = 3, 20
 
 
 class StepsAgainstDicts(RuleBasedStateMachine):
@@ -52,6 +61,8 @@ class StepsAgainstDicts(RuleBasedStateMachine):
         self.shadow = Shadow()
         self.now_s = 0.0
         self.uid = 0
+        self.streams: dict[int, list[int]] = {}  # versions of the closed windows
+        self.n_versions = 0
 
     def leave(self, uid: int) -> Sequence:
         self.shadow.forget(uid)
@@ -64,14 +75,19 @@ class StepsAgainstDicts(RuleBasedStateMachine):
 
     def submit_one(self, arrival: Arrival) -> None:
         self.uid += 1
+        stations = self.grow(arrival)
+        prompt = max(arrival.prompt, stations[-1].end + 1 if stations else 0)
         new = sequence(
             self.uid,
             arrival.priority,
             arrival_s=self.now_s - arrival.age_s,
             deadline_s=None if arrival.patience_s is None else self.now_s + arrival.patience_s,
             windows=arrival.windows,
-            prompt=arrival.prompt,
+            prompt=prompt,
             max_new=arrival.max_new,
+            draft=min(arrival.draft, arrival.max_new - 1),
+            stream=arrival.stream,
+            stations=stations,
         )
         expected: type[AsrError] | None = None
         if new.n_places > KV_TOKENS:
@@ -85,6 +101,25 @@ class StepsAgainstDicts(RuleBasedStateMachine):
             self.scheduler.submit(new)
             self.inside[new.uid] = new
 
+    def grow(self, arrival: Arrival) -> tuple[Station, ...]:
+        """The next round of its stream."""
+        if arrival.stream is None:
+            return ()
+        versions = self.streams.setdefault(arrival.stream, [])
+        if len(versions) > 3:
+            versions.clear()
+        kept = len(versions) - arrival.renewed
+        for place in range(max(0, kept), len(versions) + arrival.growth):
+            self.n_versions += 1
+            versions[place : place + 1] = [self.n_versions]
+        return tuple(Station(N_BEFORE + PER_WINDOW * n, version) for n, version in enumerate(versions, start=1))
+
+    @rule(stream=st.integers(0, 2))
+    def forget(self, stream: int) -> None:
+        self.scheduler.forget(stream)
+        self.streams.pop(stream, None)
+        assert stream not in self.scheduler._parking._parked
+
     def plan(self) -> StepPlan:
         """A plan, checked against all laws that can be seen from outside."""
         before = {uid: one.extent is not None for uid, one in self.inside.items()}
@@ -96,7 +131,7 @@ class StepsAgainstDicts(RuleBasedStateMachine):
         if self.scheduler.n_running:
             first = self.scheduler._running[0]
             part = plan.only(first.uid)
-            assert part.encode or part.feed[0].count >= min(16, first.n_known - first.n_kv)
+            assert part.encode or part.feed[0].count >= min(16, first.n_unfed)
         return plan
 
     def check_admission(self, plan: StepPlan, was_running: dict[int, bool], n_evictions: int) -> None:
@@ -118,17 +153,32 @@ class StepsAgainstDicts(RuleBasedStateMachine):
     @rule(data=st.data())
     def step(self, data: st.DataObject) -> None:
         plan = self.plan()
-        self.shadow.did(plan)
-        tokens = {item.uid for item in plan.feed if item.yields}
-        full = {uid for uid in tokens if self.inside[uid].n_generated + 1 == self.inside[uid].max_new_tokens}
-        stopped = data.draw(st.sets(st.sampled_from(sorted(tokens)))) if tokens else set()
-        self.complete(plan, full | stopped)
+        gains = self.gains(plan, data)
+        self.shadow.did(plan, self.inside, gains)
+        stopped = data.draw(st.sets(st.sampled_from(sorted(gains)))) if gains else set()
+        self.complete(plan, self.full(gains) | stopped, gains)
 
-    def complete(self, plan: StepPlan, finished: set[int]) -> None:
-        before = {uid: one.n_generated for uid, one in self.inside.items()}
-        self.scheduler.complete(plan, finished)
+    def gains(self, plan: StepPlan, data: st.DataObject | None = None) -> dict[int, Gain]:
+        """What comes of those who yield: any part of the draft that was fed is right, and perhaps the token behind it."""
+        gains = {}
         for item in plan.feed:
-            assert self.inside[item.uid].n_generated == before[item.uid] + item.yields
+            if item.yields:
+                n_right = data.draw(st.integers(0, item.n_draft)) if data is not None else item.n_draft
+                n_left = self.inside[item.uid].n_draft - n_right - 1
+                goes_on = n_right == item.n_draft and n_left >= 0 and (data is None or data.draw(st.booleans()))
+                gains[item.uid] = Gain(n_right + 1, n_left if goes_on else 0)
+        return gains
+
+    def full(self, gains: dict[int, Gain]) -> set[int]:
+        inside = self.inside
+        return {uid for uid, gain in gains.items() if inside[uid].n_generated + gain.n_tokens == inside[uid].max_new_tokens}
+
+    def complete(self, plan: StepPlan, finished: set[int], gains: dict[int, Gain]) -> None:
+        before = {uid: one.n_generated for uid, one in self.inside.items()}
+        self.scheduler.complete(plan, finished, gains)
+        for item in plan.feed:
+            n_tokens = gains[item.uid].n_tokens if item.yields else 0
+            assert self.inside[item.uid].n_generated == before[item.uid] + n_tokens
         for uid in finished:
             assert self.leave(uid).extent is None
 
@@ -136,15 +186,12 @@ class StepsAgainstDicts(RuleBasedStateMachine):
     def step_of_which_parts_fail(self, data: st.DataObject) -> None:
         plan = self.plan()
         failed = data.draw(st.sets(st.sampled_from(sorted(plan.uids)))) if not plan.is_empty else set()
-        parts = [plan.only(uid) for uid in plan.uids - failed]
-        done = StepPlan(tuple(i for part in parts for i in part.encode), tuple(i for part in parts for i in part.feed))
-        self.shadow.did(done)
-        full = {
-            i.uid for i in done.feed if i.yields and self.inside[i.uid].n_generated + 1 == self.inside[i.uid].max_new_tokens
-        }
-        self.complete(done, full)
+        done = StepPlan.union(plan.only(uid) for uid in plan.uids - failed)
+        gains = self.gains(done, data)
+        self.shadow.did(done, self.inside, gains)
+        self.complete(done, self.full(gains), gains)
         for uid in failed:
-            assert self.scheduler.remove(uid) is self.leave(uid)
+            assert self.scheduler.remove(uid, keep=False) is self.leave(uid)
 
     @precondition(lambda self: self.now_s > 20.0)
     @rule()
@@ -205,12 +252,10 @@ class StepsAgainstDicts(RuleBasedStateMachine):
         """Nobody is left over when no more arrive."""
         for _ in range(steps_at_most(list(self.inside.values()))):
             plan = self.plan()
-            self.shadow.did(plan)
-            inside = self.inside
-            self.complete(
-                plan, {i.uid for i in plan.feed if i.yields and inside[i.uid].n_generated + 1 == inside[i.uid].max_new_tokens}
-            )
-            if not inside:
+            gains = self.gains(plan)
+            self.shadow.did(plan, self.inside, gains)
+            self.complete(plan, self.full(gains), gains)
+            if not self.inside:
                 return
         raise AssertionError("starved")
 
@@ -224,6 +269,9 @@ class StepsAgainstDicts(RuleBasedStateMachine):
         if self.inside:
             self.serve_everybody()
         assert self.scheduler.plan().is_empty
+        assert self.scheduler.kv_tokens_used == self.scheduler.kv_tokens_parked
+        for stream in range(3):
+            self.scheduler.forget(stream)
         assert self.scheduler._pool.largest_free == KV_TOKENS
 
 
