@@ -53,7 +53,7 @@ bench: $(VENV)/.installed-dev ## run every measuring program in bench/
 	@set -e; [ -n "$(wildcard bench/*.py)" ] || echo "bench/ holds no program in this version" >&2; \
 	for program in $(wildcard bench/*.py); do echo "== $$program"; $(BIN)/python $$program; done
 
-bench-%: $(VENV)/.installed-dev ## run one of them: bench-bridge, bench-engine, bench-gpu, bench-startup
+bench-%: $(VENV)/.installed-dev ## run one of them: bench-bridge, bench-engine, bench-gpu, bench-startup, bench-streaming
 	$(BIN)/python bench/$*.py
 
 lock: ## resolve all dependencies anew and write constraints.txt

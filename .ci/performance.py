@@ -24,13 +24,18 @@ def main() -> None:
 
 def section(path: Path) -> str:
     entries: list[dict[str, Any]] = json.loads(path.read_text())
-    heading = [f"\n## `bench/{path.stem}.py`\n", conditions(entries[0]["conditions"])]
+    heading = [f"\n## `bench/{path.stem}.py`\n", conditions([entry["conditions"] for entry in entries])]
+    if (picture := path.with_suffix(".svg")).is_file():
+        heading.append(f"![{path.stem}](../{picture.as_posix()})\n")
     lines = [*heading, "| id | what | value | min to max | target | met |", "|--|--|--:|--:|--:|--|"]
     return "\n".join([*lines, *map(row, entries)]) + "\n"
 
 
-def conditions(known: dict[str, Any]) -> str:
-    return "; ".join(f"{name} {value}" for name, value in known.items()) + ".\n"
+def conditions(each: list[dict[str, Any]]) -> str:
+    """Those that all rows share; the others stand in the results."""
+    first, *others = each
+    shared = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    return "; ".join(f"{name} {value}" for name, value in shared.items()) + ".\n"
 
 
 def row(entry: dict[str, Any]) -> str:

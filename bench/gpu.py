@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the source tree need not be installed
 
 import torch  # noqa: E402
-from measuring import gpu_parts  # noqa: E402
+from measuring import gpu_live, gpu_parts  # noqa: E402
 from measuring.gpu_baseline import Baseline, NoBaseline  # noqa: E402
 from measuring.gpu_checks import check, check_half_precision, check_kernels  # noqa: E402
 from measuring.gpu_clock import Clock, copy_rate  # noqa: E402
@@ -100,6 +100,8 @@ def measure_model(session: Session, scale: Scale, name: str, clock: Clock, rate:
         session.run(f"{name}: H6 throughput", 20, lambda: gpu_parts.throughput(subject))
         session.run(f"{name}: H1, H5, H6c baseline", 60, lambda: _beside_baseline(subject))
         session.run(f"{name}: H10 live chunks", 10, lambda: gpu_parts.live_chunks(subject))
+        session.run(f"{name}: H8, H9 live streams", 80, lambda: gpu_live.live_streams(subject))
+        session.run(f"{name}: H11 live beside uploads", 60, lambda: gpu_live.live_beside_uploads(subject))
         session.run(f"{name}: H15 waits", 15, lambda: gpu_parts.waits_for_the_device(subject))
         session.run(f"{name}: H7 long clips", 30, lambda: gpu_parts.long_clips(subject))
     except Exception as error:

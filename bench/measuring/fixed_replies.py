@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from asr_service.decoding.reply import FinishReason
@@ -23,6 +23,10 @@ class FixedReply:
     mean_logprob: float | None = None
 
     @property
+    def logprobs(self) -> list[float]:
+        return [-0.1] * len(self.ids)
+
+    @property
     def text(self) -> str:
         return f"{len(self.ids)} tokens"  # one that changes, so that partial texts are told
 
@@ -33,7 +37,7 @@ class FixedReply:
     def text_of(self, n_tokens: int) -> str:
         return f"{n_tokens} tokens"
 
-    def allowed(self) -> tuple[int, ...] | None:
+    def allowed(self, _ahead: Sequence[int] = ()) -> tuple[int, ...] | None:
         return None
 
 

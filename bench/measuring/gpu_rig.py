@@ -70,7 +70,7 @@ class Rig:
         self.clock = clock
         self.captures = Captures(clock.is_gpu)
         self.max_sequences = max_sequences
-        self._max_windows = max_windows
+        self.max_windows = max_windows
         backend: GraphBackend | None = None if clock.is_gpu else RunAgain()
         plan = GraphPlan(max_sequences, max_windows, self.captures.report, backend)
         self._lengths: dict[int, int] = {}
@@ -95,6 +95,10 @@ class Rig:
         self.clock.wait()
         return time.perf_counter() - begin_s
 
+    def expect(self, uid: int, tokens: int) -> None:
+        """The reply to the work of this number will have so many tokens."""
+        self._lengths[uid] = tokens
+
     def prepare(self, seconds: float, tokens: int, seed: int = 0) -> PreparedSpeech:
         """A clip with its features, whose reply will have so many tokens."""
         self._lengths[seed] = tokens
@@ -105,7 +109,7 @@ class Rig:
 
     def serve(self, clips: Sequence[PreparedSpeech], at_once: int) -> Served:
         """All of them, at most so many in a step."""
-        limits = StepLimits(at_once, len(clips), step_tokens=2048, bulk_step_tokens=2048, encode_windows=self._max_windows)
+        limits = StepLimits(at_once, len(clips), step_tokens=2048, bulk_step_tokens=2048, encode_windows=self.max_windows)
         scheduler = StepScheduler(limits, self.kv_tokens)
         replies = [FixedReply(clip.max_new_tokens) for clip in clips]
         for uid, clip in enumerate(clips):

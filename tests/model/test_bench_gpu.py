@@ -13,7 +13,7 @@ import torch
 
 from tests.stack.processes import ROOT
 
-EVERYTHING = {"check", "H1", "H2", "H3", "H4", "H5", "H6", "H7", "H10", "H12", "H15"}
+EVERYTHING = {"check", "H1", "H2", "H3", "H4", "H5", "H6", "H7", "H8", "H9", "H10", "H11", "H12", "H15"}
 
 
 def run(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
