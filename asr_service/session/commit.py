@@ -4,7 +4,7 @@ The text of each round is compared with the one before, unit by unit: words, and
 A unit that stands where it stood is older by one round; the first one that differs, and all behind it, are new.
 
 * stable: in two rounds running.
-* committed: stable, and unchanged while 1.25 s of audio came; and everything before it is committed. (Of the policies that were
+* committed: stable, unchanged while 1.25 s of audio came, and everything before it is committed. (Of the policies that were
   compared, unchanged time has the smallest delay for its rate of contradictions. With 64 sessions at once, 1.5 s put the median
   delay behind the end of a word above 1.5 s, and 1.25 s below, with no contradiction in either; bench/streaming.py prints both.)
 
