@@ -105,6 +105,7 @@ class FakeMemory(Memory):
     """The look of a window depends on how loud the whole stretch is, always."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._samples: Samples = np.empty(0, np.float32)
         self._looks: list[tuple[int, float]] = []  # version and loudness of each closed window
         self._n_versions = 0
@@ -227,7 +228,7 @@ class FakeModel:
             assert isinstance(turn.memory, FakeMemory)  # noqa: S101  # narrows the type
             kept, goes_on = turn.memory.take(turn, work.speech.samples)
             draft = turn.draft.within(budget)
-            if goes_on and not turn.is_exact:
+            if turn.memory.may_pin(turn, goes_on=goes_on):
                 draft.pin(reply)
         return FakePrepared(work.uid, words, n_windows, n_audio_tokens, budget, reply, draft, self.controls.mumbles, kept)
 

@@ -27,6 +27,16 @@ class Capacity:
 class Memory:
     """What a model keeps of a stretch that is still growing, besides its cache. What that is, is the model's own."""
 
+    def __init__(self) -> None:
+        self._strange: Draft | None = None  # the last draft that met a stretch which did not go on
+
+    def may_pin(self, turn: Round, *, goes_on: bool) -> bool:
+        """Whether the round's draft is what was said at the beginning of its stretch, and may be taken over unasked. To be
+        asked in each round. `goes_on`: the stretch begins with that of the round before."""
+        if not goes_on:
+            self._strange = turn.draft
+        return not turn.is_exact and turn.draft is not self._strange
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Round:

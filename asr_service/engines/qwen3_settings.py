@@ -19,6 +19,7 @@ class Qwen3Settings:
     kv_cache_mib: int = 0
     step_tokens: int = 0  # prompt tokens in one step
     encode_windows: int = 0  # windows of 8 s in one step
+    live_window_s: int = 8  # the encoder's window for live speech
     gpu_memory_fraction: float = 0.85  # of what is left beside the weights, for the cache
     use_cuda_graphs: bool = True
     threads: int = 0  # on the CPU; 0: one per core
@@ -34,6 +35,7 @@ class Qwen3Settings:
             kv_cache_mib=settings.kv_cache_mib,
             step_tokens=settings.step_tokens,
             encode_windows=settings.encode_windows,
+            live_window_s=settings.live_window_seconds,
             gpu_memory_fraction=settings.gpu_memory_fraction,
             use_cuda_graphs=settings.use_cuda_graphs,
             threads=settings.torch_threads,

@@ -185,16 +185,9 @@ class LiveCall:
         live = held.live
         match kind:
             case MessageKind.AUDIO:
-                audio = request.audio
-                if len(audio.data) > self._service.settings.max_inline_bytes:
-                    limit = self._service.settings.max_inline_bytes
-                    raise AudioTooLarge(f"audio.data: {len(audio.data)} bytes in one message (limit {limit})")
-                live.audio(audio.data, audio.first_sample if audio.HasField("first_sample") else None)
+                live.audio(*self._read_audio(request.audio))
             case MessageKind.SILENCE:
-                ms = request.silence.duration_ms
-                if not 1 <= ms <= MAX_SILENCE_MS:
-                    raise InvalidValue.of("silence.duration_ms", f"{ms} is outside 1 to {MAX_SILENCE_MS}")
-                live.silence(ms)
+                live.silence(_read_silence(request.silence))
             case MessageKind.FLUSH:
                 live.flush()
             case MessageKind.PATCH:
@@ -203,12 +196,15 @@ class LiveCall:
                 for note in notes:
                     live.note(note.code, note.field, note.message)
             case MessageKind.MARKER:
-                if len(request.marker.id) > _MAX_MARKER_CHARS:
-                    n_chars = len(request.marker.id)
-                    raise InvalidValue.of("marker.id", f"{n_chars} characters are too many (limit {_MAX_MARKER_CHARS})")
-                live.mark(request.marker.id)
+                live.mark(_read_marker(request.marker))
             case MessageKind.FINISH:
                 live.finish()
+
+    def _read_audio(self, audio: stream_pb2.Audio) -> tuple[bytes, int | None]:
+        limit = self._service.settings.max_inline_bytes
+        if len(audio.data) > limit:
+            raise AudioTooLarge(f"audio.data: {len(audio.data)} bytes in one message (limit {limit})")
+        return audio.data, audio.first_sample if audio.HasField("first_sample") else None
 
     async def _write(self, held: Held) -> None:
         """Brings the events to the client, the last one included. Raises the session's failure."""
@@ -262,6 +258,19 @@ class LiveCall:
             error.__cause__ = None
             error.message = as_answer(cause, self._call).message
         return error
+
+
+def _read_silence(silence: stream_pb2.Silence) -> int:
+    ms = silence.duration_ms
+    if not 1 <= ms <= MAX_SILENCE_MS:
+        raise InvalidValue.of("silence.duration_ms", f"{ms} is outside 1 to {MAX_SILENCE_MS}")
+    return ms
+
+
+def _read_marker(marker: stream_pb2.Marker) -> str:
+    if len(marker.id) > _MAX_MARKER_CHARS:
+        raise InvalidValue.of("marker.id", f"{len(marker.id)} characters are too many (limit {_MAX_MARKER_CHARS})")
+    return marker.id
 
 
 def _kind(request: Request) -> MessageKind:

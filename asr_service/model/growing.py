@@ -43,6 +43,7 @@ class GrowingSpeech(Memory):
     """Any thread may use it; calls wait for each other."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.Lock()
         self._numbers = count()
         self._before: tuple[int, ...] | None = None

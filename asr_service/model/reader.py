@@ -51,7 +51,7 @@ class Reader:
         draft = NO_DRAFT
         if turn is not None and work.options.temperature <= 0:  # what is drawn by lot cannot be foreseen
             draft = turn.draft.within(budgeted.max_new_tokens)
-            if grown.goes_on and not turn.is_exact:
+            if turn.memory.may_pin(turn, goes_on=grown.goes_on):
                 draft.pin(budgeted.reply)
         return PreparedSpeech(
             windows=grown.windows,

@@ -6,7 +6,7 @@ A unit that stands where it stood is older by one round; the first one that diff
 * stable: in two rounds running.
 * committed: stable, unchanged while 1.25 s of audio came, and everything before it is committed. (Of the policies that were
   compared, unchanged time has the smallest delay for its rate of contradictions. With 64 sessions at once, 1.5 s put the median
-  delay behind the end of a word above 1.5 s, and 1.25 s below, with no contradiction in either; bench/streaming.py prints both.)
+  delay behind the end of a word above 1.5 s, and 1.25 s below, without a contradiction in either; see bench/streaming.py.)
 
 `committed` only grows. When a later round contradicts it, it stays as it is and the tail goes on behind as many units; the
 final says that it was revised.

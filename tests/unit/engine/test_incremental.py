@@ -142,6 +142,24 @@ async def test_a_stretch_may_end_earlier_or_be_another() -> None:
                 assert (await hear(work)).text == text_of(work)
 
 
+async def test_what_was_said_in_another_stretch_is_asked_about_until_there_is_a_new_draft() -> None:
+    works, controls = Works(), ModelControls()
+    async with running(controls, limits=WIDE) as engine:
+        listening = engine.listen()
+        await listening.guess(guess_of(works, seconds(20)))
+        controls.hold()
+        given_up = asyncio.create_task(listening.guess(guess_of(works, loud(8, 7))))
+        await until(lambda: controls.n_held == 1)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        controls.release()
+        for n in (10, 11):
+            work = guess_of(works, loud(n, 7))
+            assert (await listening.guess(work)).text == text_of(work)
+
+    assert [(n_drafted, n_right) for _, n_drafted, n_right in controls.drafts] == [(25, 25), (16, 16)]
+
+
 async def test_what_was_said_under_other_options_is_no_draft() -> None:
     works, controls = Works(), ModelControls()
     async with running(controls) as engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,6 +24,7 @@ class Written:
     """A reply that is there already."""
 
     ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     text: str = ""
     language: Language | None = None
     mean_logprob: float | None = None
@@ -30,7 +32,7 @@ class Written:
     def accept(self, token: int, logprob: float) -> FinishReason | None:
         raise NotImplementedError
 
-    def allowed(self) -> tuple[int, ...] | None:
+    def allowed(self, ahead: Sequence[int] = ()) -> tuple[int, ...] | None:
         return None
 
     def text_of(self, n_tokens: int) -> str:
