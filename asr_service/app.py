@@ -19,7 +19,7 @@ from asr_service.audio.vad import SileroVad
 from asr_service.audio.vad_batch import FrameDetector, VadBatcher
 from asr_service.config import Settings, cpu_count
 from asr_service.engine.protocol import Engine
-from asr_service.engines.select import choose_engine
+from asr_service.engines.select import aligner_of, choose_engine
 from asr_service.grpc_api.convert import now_message
 from asr_service.grpc_api.server import AsrServer
 from asr_service.grpc_api.service import Service
@@ -30,6 +30,7 @@ from asr_service.loop_lag import watch_loop_lag
 from asr_service.metrics import Metrics
 from asr_service.request import WorkIds
 from asr_service.scheduler.admission import Admission
+from asr_service.transcriber.known_text import TextAligner
 from asr_service.transcriber.listener import StretchCaps
 from asr_service.transcriber.transcriber import Transcriber
 
@@ -79,11 +80,13 @@ async def serving(
             failpoints=settings.failpoints,
         )
         detector = VadBatcher(FrameDetector(), executor, metrics)
-        parts = LiveParts(live_pool, detector, engine, metrics, WorkIds())
+        aligner = aligner_of(engine, settings)
+        parts = LiveParts(live_pool, detector, engine, metrics, WorkIds(), aligner)
+        transcriber = Transcriber(pool, vad, engine, metrics, executor, caps=_caps(settings))
         service = Service(
             settings=settings,
             engine=engine,
-            transcriber=Transcriber(pool, vad, engine, metrics, executor, caps=_caps(settings)),
+            transcriber=transcriber,
             admission=Admission(
                 max_requests=settings.max_requests,
                 max_bytes=settings.max_inline_bytes_total,
@@ -91,6 +94,7 @@ async def serving(
             ),
             start_time=now_message(),
             live=LiveSessions(parts, metrics, max_detached=settings.max_resumable_sessions),
+            texts=TextAligner(pool, transcriber, aligner) if aligner is not None else None,
         )
         server = AsrServer(settings, service, metrics)
         drain = partial(server.stop, settings.drain_timeout)
@@ -138,7 +142,11 @@ async def serve_forever(settings: Settings) -> None:
 
 
 def _caps(settings: Settings) -> StretchCaps:
-    return StretchCaps(round(settings.segment_soft_seconds * 1000), round(settings.segment_hard_seconds * 1000))
+    return StretchCaps(
+        round(settings.segment_soft_seconds * 1000),
+        round(settings.segment_hard_seconds * 1000),
+        round(settings.segment_overlap_seconds * 1000),
+    )
 
 
 def _limits(settings: Settings) -> AudioLimits:

@@ -23,7 +23,6 @@ REFUSALS = (
     Refusal("USE_CAUSAL_ENCODER", ("false", "0"), "a causal encoder is not part of this version"),
     Refusal("ONNX_ENCODER_PATH", (), _ENCODER),
     Refusal("TRT_ENCODER_PATH", (), _ENCODER),
-    Refusal("FORCED_ALIGNER_ID", (), "the forced aligner is not part of this version"),
     Refusal("GATEWAY_MODE", ("false", "0"), _PROCESS),
     Refusal("WORKER_MODE", ("thread",), _PROCESS),
     Refusal("WORKER_HOST", (), _PROCESS),
@@ -72,6 +71,12 @@ class Settings(EnvironmentSettings):
     fast_model_id: str = Field(
         "", description="The other model of DUAL_MODEL=true: a folder with a checkpoint, or a name on the Hugging Face hub"
     )
+    forced_aligner_id: str = Field(
+        "",
+        description="Forced aligner that gives qwen3's and reference's words their times and serves Align: a folder with a "
+        "Qwen3-ForcedAligner checkpoint, or a name on the Hugging Face hub, such as Qwen/Qwen3-ForcedAligner-0.6B. Loaded when "
+        "it is needed first; empty: none",
+    )
     device: str = Field(
         "auto", description="Where qwen3 and reference compute: auto (CUDA if there is one), cpu, cuda or cuda:N"
     )
@@ -115,6 +120,11 @@ class Settings(EnvironmentSettings):
     encode_windows: int = Field(
         0, ge=0, le=1024, description="Windows of 8 s of audio that qwen3 encodes in one step; 0: 32 on CUDA, 2 on a CPU"
     )
+    live_window_seconds: Literal[1, 2, 4, 8] = Field(
+        8,
+        description="Window in seconds of qwen3's encoder for live speech, partial texts and finals alike: shorter ones cost "
+        "less for each text and hear less around each word; recordings always have 8",
+    )
     torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of qwen3 and reference; 0: one per CPU core")
     engine_slots: int = Field(
         0,
@@ -135,8 +145,8 @@ class Settings(EnvironmentSettings):
         64,
         ge=0,
         le=100_000,
-        description="Live sessions whose clients are gone and that wait to be resumed at once; more are dropped. Each keeps its "
-        "last utterance and events",
+        description="Live sessions whose clients are gone and that wait to be resumed at once; more are dropped. Each keeps "
+        "its last utterance and events",
     )
     max_queued_segments: int = Field(1024, ge=1, le=1_000_000, description="Segments waiting for the engine at once")
     max_expected_wait: float = Field(
@@ -151,6 +161,9 @@ class Settings(EnvironmentSettings):
     )
     segment_hard_seconds: float = Field(
         60.0, ge=10, le=1200, description="Length in seconds at which a stretch of speech is cut even without a pause"
+    )
+    segment_overlap_seconds: float = Field(
+        1.5, ge=0, le=5, description="Seconds before a cut in speech that are heard again, so that no word is cut; 0: none"
     )
     max_inline_bytes: int = Field(32 * _MIB, ge=1024, le=1024 * _MIB, description="Audio bytes in one unary message")
     max_inline_bytes_total: int = Field(

@@ -49,12 +49,14 @@ class Priority(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A recognised word. end_ms > start_ms. `confidence` is in 0..1, None where the engine has none."""
+    """A recognised word. end_ms > start_ms. `confidence` is in 0..1, None where the engine has none. `interpolated`: its times
+    were put between its neighbours' and not measured."""
 
     text: str
     start_ms: int
     end_ms: int
     confidence: float | None = None
+    interpolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ class Work:
     """One stretch of speech waiting for a recogniser. `uid` is unique in the process; times are of the monotonic clock.
 
     `on_partial` is called on the event loop with the text so far, by engines that have it, until the answer is there. It must
-    return at once.
+    return at once. `known_text`: what is said is known, and only the times of its words are wanted; for engines with
+    Feature.ALIGN.
     """
 
     uid: int
@@ -116,6 +119,7 @@ class Work:
     arrival_s: float
     deadline_s: float | None = None
     on_partial: Callable[[str], None] | None = None
+    known_text: str | None = None
 
 
 class Quality(Enum):
@@ -142,7 +146,8 @@ class TokenUse:
 class Hypothesis:
     """What a recogniser made of one Work. Word times are offsets in the source (the stretch's start is added already).
 
-    `tokens` is None for recognisers without tokens.
+    `tokens` is None for recognisers without tokens. `token_scores`: where in the text each token ends and the natural logarithm
+    of its probability, where word confidence is wanted and all of the text came from one decoding.
     """
 
     text: str
@@ -154,6 +159,7 @@ class Hypothesis:
     run_s: float = 0.0
     flags: frozenset[Quality] = frozenset()
     tokens: TokenUse | None = None
+    token_scores: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,7 @@ def _cues(said: Transcription) -> list[Cue]:
             segment.start_ms,
             segment.end_ms,
             tuple(SubtitleWord(word.text, word.start_ms, word.end_ms) for word in segment.words),
+            segment.language.code,
         )
         for segment in said.segments
     )

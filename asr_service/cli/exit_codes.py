@@ -9,6 +9,10 @@ INTERRUPTED = 130  # Ctrl-C
 TRANSCRIBE_HELP = f"{OK} every file was transcribed; {FAILED} some file failed; {USAGE} wrong usage or setting; " + (
     f"{NOT_READY} the service cannot be reached or is not ready; {INTERRUPTED} interrupted."
 )
+SUBTITLES_HELP = (
+    f"{OK} the subtitles were made; {FAILED} they were not; {USAGE} wrong usage or setting; "
+    f"{NOT_READY} the service cannot be reached or is not ready; {INTERRUPTED} interrupted."
+)
 STREAM_HELP = (
     f"{OK} the session ended well; {FAILED} it failed, or the audio cannot be read; {USAGE} wrong usage or setting; "
     f"{NOT_READY} the service cannot be reached or is not ready; {INTERRUPTED} interrupted."

@@ -34,6 +34,22 @@ class Format(StrEnum):
     VTT = "vtt"
 
 
+class SubtitleForm(StrEnum):
+    """What subtitles are written as."""
+
+    SRT = "srt"
+    VTT = "vtt"
+    JSON = "json"
+    ASS = "ass"
+
+
+class Mode(StrEnum):
+    """Where the times of subtitles come from."""
+
+    ACCURATE = "accurate"
+    FAST = "fast"
+
+
 Server = Annotated[
     str | None,
     typer.Option(
@@ -163,6 +179,54 @@ def stream(
     except UsageError as error:
         raise typer.BadParameter(str(error)) from None
     _finish(run_stream(wanted, server=server, api_key=api_key, wait_s=wait))
+
+
+@app.command(epilog=f"Exit codes: {exit_codes.SUBTITLES_HELP}")
+def subtitles(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A recording in any common format; - is standard input.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file, in the format its name ends with.")
+    ] = None,
+    form: Annotated[SubtitleForm | None, typer.Option("--format", "-f", help="Default: as --output says, else srt.")] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Where times come from: the aligner, or speech itself. Default: the best there is.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", "-l", help='The language spoken: "en", "pt-BR", "German". Default: detected.')
+    ] = None,
+    context: Annotated[str, typer.Option(help="Names or a topic that steer recognition, where the engine can.")] = "",
+    live: Annotated[bool, typer.Option("--live", help="Write each cue as soon as it was spoken and a pause came.")] = False,
+    max_line_chars: Annotated[
+        int | None, typer.Option(metavar="N", help="Characters a line; wide ones count twice. Default: 42.")
+    ] = None,
+    max_lines: Annotated[int | None, typer.Option(metavar="N", help="Lines a cue, 1 or 2. Default: 2.")] = None,
+    max_duration: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time on screen. Default: 7.")] = None,
+    min_duration: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Shortest time on screen. Default: 0.833.")
+    ] = None,
+    min_gap: Annotated[float | None, typer.Option(metavar="SECONDS", help="Between two cues. Default: 0.083.")] = None,
+    pause: Annotated[float | None, typer.Option(metavar="SECONDS", help="A pause that ends a cue. Default: 0.5.")] = None,
+    max_cps: Annotated[
+        float | None, typer.Option("--max-cps", metavar="N", help="Characters a second people can read. Default: 20.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=1.0, help="How long it may take.")] = 86400.0,
+    server: Server = None,
+    api_key: ApiKey = None,
+    wait: Wait = 10.0,
+) -> None:
+    """Make subtitles of a recording (docs/subtitles.md)."""
+    from asr_service.cli.output import UsageError
+    from asr_service.cli.subtitles import Options, Wanted, make_subtitles
+
+    options = Options(
+        form and form.value, mode and mode.value, language, context, live,
+        max_line_chars, max_lines, max_duration, min_duration, min_gap, pause, max_cps,
+    )  # fmt: skip
+    try:
+        wanted = Wanted.of(file, output, options, timeout)
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
+    _finish(make_subtitles(wanted, server=server, api_key=api_key, wait_s=wait))
 
 
 @models.command("list")

@@ -48,7 +48,7 @@ class Sink:
         """Writes one transcript. Raises OSError."""
         text = render(name, transcript, self.form)
         if name in self.paths:
-            _replace(self.paths[name], text)
+            write_whole(self.paths[name], text)
         elif self.form == "text" and not self.is_single:
             sys.stdout.write(f"{_shown(name)}: {text}")
         else:
@@ -63,7 +63,13 @@ def render(name: str, transcript: UploadTranscript, form: str) -> str:
     if form == "json":
         return json.dumps({"file": _shown(name), **transcript.as_dict()}, ensure_ascii=False) + "\n"
     segments = [
-        SubtitleSegment(s.text, s.start_ms, s.end_ms, tuple(SubtitleWord(w.text, w.start_ms, w.end_ms) for w in s.words))
+        SubtitleSegment(
+            s.text,
+            s.start_ms,
+            s.end_ms,
+            tuple(SubtitleWord(w.text, w.start_ms, w.end_ms) for w in s.words),
+            s.language.code,
+        )
         for s in transcript.segments
     ]
     cues = make_cues(segments)
@@ -83,7 +89,7 @@ def _paths_in(folder: Path, files: Sequence[str], suffix: str) -> dict[str, Path
     return {f: folder / f"{name}{suffix}" for f, name in names.items()}
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Whole or not at all: nobody ever reads half a transcript."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".asr-", delete=False) as file:

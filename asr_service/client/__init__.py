@@ -11,6 +11,7 @@ from asr_service.client.client import AsrClient
 from asr_service.client.collect import UploadTranscript
 from asr_service.client.errors import NOT_READY, SESSION_OVER, UNREACHABLE, AsrClientError
 from asr_service.client.stream import StreamSession
+from asr_service.client.subtitles import SubtitleFile, SubtitleWish
 from asr_service.pb.asr.v1.audio_pb2 import AudioEncoding, AudioFormat
 from asr_service.pb.asr.v1.info_pb2 import GetServerInfoResponse, ListModelsResponse
 from asr_service.pb.asr.v1.stream_pb2 import (
@@ -23,6 +24,7 @@ from asr_service.pb.asr.v1.stream_pb2 import (
     SpeechEventType,
     StreamTranscribeResponse,
 )
+from asr_service.pb.asr.v1.subtitles_pb2 import CueRules, SubtitleFormat, SubtitleMode, SubtitlesResponse
 from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeResponse, TranscribeUploadResponse
 from asr_service.pb.asr.v1.transcript_pb2 import RecognitionConfig, Word
 
@@ -35,6 +37,7 @@ __all__ = [
     "AudioEncoding",
     "AudioFormat",
     "ConfigPatch",
+    "CueRules",
     "EndpointMode",
     "Endpointing",
     "GetServerInfoResponse",
@@ -46,6 +49,11 @@ __all__ = [
     "SpeechEventType",
     "StreamSession",
     "StreamTranscribeResponse",
+    "SubtitleFile",
+    "SubtitleFormat",
+    "SubtitleMode",
+    "SubtitleWish",
+    "SubtitlesResponse",
     "TranscribeResponse",
     "TranscribeUploadResponse",
     "UploadTranscript",

@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from asr_service.client.errors import NOT_READY, AsrClientError, from_rpc
 from asr_service.client.stream import StreamSession
-from asr_service.client.upload import events_of, file_chunks, first_message
+from asr_service.client.subtitles import SubtitleWish, subtitle_events
+from asr_service.client.upload import UploadSession, file_chunks, first_message, source_of
 from asr_service.pb.asr.v1 import asr_pb2_grpc
 from asr_service.pb.asr.v1.audio_pb2 import AudioFormat
 from asr_service.pb.asr.v1.info_pb2 import (
@@ -24,6 +25,7 @@ from asr_service.pb.asr.v1.info_pb2 import (
     ListModelsResponse,
 )
 from asr_service.pb.asr.v1.stream_pb2 import SessionConfig
+from asr_service.pb.asr.v1.subtitles_pb2 import SubtitlesResponse
 from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeRequest, TranscribeResponse, TranscribeUploadResponse
 from asr_service.pb.asr.v1.transcript_pb2 import RecognitionConfig
 
@@ -82,14 +84,40 @@ class AsrClient:
         *,
         audio_format: AudioFormat | None = None,
         timeout_s: float | None = None,
+        idempotency_key: str | None = None,
     ) -> AsyncGenerator[TranscribeUploadResponse]:
         """A recording of any length: a file's path, or its bytes in pieces. Yields events until `completed`.
+
+        It survives lost connections for as long as the service waits: what the service lacks is sent again, and no event comes
+        twice. A second `started` says that the service did not know the upload any more: from there on everything comes anew,
+        from the first segment. Of pieces, upload_source.KEPT_BYTES at most are kept for that; files can always be sent again.
+
+        Whoever may stop reading early wraps it in contextlib.aclosing, which ends the call at once and frees what the service
+        holds. With an `idempotency_key` of the caller's own the service waits in that case too, for somebody with that key.
+        """
+
+        def start(metadata: tuple[tuple[str, str], ...], left_s: float | None) -> Any:
+            return self._stub.TranscribeUpload(metadata=(*self._metadata, *metadata), timeout=left_s)
+
+        first = first_message(config, audio_format)
+        return UploadSession(start, first, source_of(source), idempotency_key, timeout_s).events()
+
+    def subtitles(
+        self,
+        source: AsyncIterator[bytes] | Path | str,
+        wish: SubtitleWish | None = None,
+        *,
+        audio_format: AudioFormat | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[SubtitlesResponse]:
+        """Subtitles of a recording of any length, or of audio that is still being spoken (`SubtitleWish.live`): a file's path,
+        or bytes in pieces. Yields cues as they are settled, then `completed` with the whole file (SubtitleFile collects it).
 
         Whoever may stop reading early wraps it in contextlib.aclosing, which ends the call at once.
         """
         chunks = file_chunks(Path(source)) if isinstance(source, Path | str) else source
-        first = first_message(config, audio_format)
-        return events_of(lambda: self._stub.TranscribeUpload(metadata=self._metadata, timeout=timeout_s), first, chunks)
+        first = (wish or SubtitleWish()).first_message(audio_format)
+        return subtitle_events(lambda: self._stub.Subtitles(metadata=self._metadata, timeout=timeout_s), first, chunks)
 
     def stream_transcribe(
         self, config: SessionConfig | None = None, *, session_id: str = "", timeout_s: float | None = None

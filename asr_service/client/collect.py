@@ -12,9 +12,12 @@ from asr_service.pb.asr.v1.transcript_pb2 import QualityFlag, Segment, Warning  
 
 
 class UploadTranscript:
-    """Feed it every event; after the last one `text` and the rest are complete."""
+    """Feed it every event; after the last one `text` and the rest are complete. `started` begins it anew."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self.segments: list[Segment] = []
         self.warnings: list[Warning] = []
         self.newest_text = ""  # of the segment that is open, else of the last one
@@ -25,6 +28,8 @@ class UploadTranscript:
 
     def feed(self, event: TranscribeUploadResponse) -> None:
         match event.WhichOneof("event"):
+            case "started":  # a second one: everything comes anew
+                self._begin()
             case "partial":
                 self.newest_text = event.partial.text
             case "segment":

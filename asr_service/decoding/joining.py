@@ -9,25 +9,49 @@ from functools import lru_cache
 
 from asr_service.languages import Language
 
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "THAI", "LAO", "KHMER", "MYANMAR")
+_UNSPACED = (
+    *("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH"),
+    *("THAI", "LAO", "KHMER", "MYANMAR"),
+)
 _FIRST_UNSPACED = "\u0e00"  # Thai; most text is below it and needs no look at its names
+_CJK_PUNCTUATION = range(0x3000, 0x3040)  # brackets and marks with names of their own
 
 
 def join_texts(texts: Iterable[str]) -> str:
     """The pieces as one text: with a space between them where the script separates words by spaces, without one where it does
     not (Chinese, Japanese, Thai, ...). Empty pieces leave no trace."""
-    joined = ""
+    joined: list[str] = []
+    last = ""
     for text in (piece.strip() for piece in texts):
-        if joined and text and not (is_unspaced(joined[-1]) or is_unspaced(text[0])):
-            joined += " "
-        joined += text
-    return joined
+        if last and text and _is_space_between(last, text):
+            joined.append(" ")
+        if text:
+            joined.append(text)
+            last = text
+    return "".join(joined)
+
+
+def _is_space_between(before: str, after: str) -> bool:
+    last, first = before[-1], after[0]
+    if is_unspaced(last) or is_unspaced(first):
+        return False
+    if last.isalnum() and first.isalnum():
+        return True
+    # Quotes and dashes belong to every script: what they enclose decides.
+    last, first = _first_letter(reversed(before)), _first_letter(after)
+    return not (is_unspaced(last) and is_unspaced(first))
+
+
+def _first_letter(characters: Iterable[str]) -> str:
+    return next((c for c in characters if c.isalnum() or is_unspaced(c)), " ")
 
 
 @lru_cache(maxsize=4096)  # looking up a name is slow, and a text has few characters
 def is_unspaced(character: str) -> bool:
     """Whether words next to this character are written without a space. Hangul is spaced."""
-    return character >= _FIRST_UNSPACED and unicodedata.name(character, "").startswith(_UNSPACED)
+    if character < _FIRST_UNSPACED:
+        return False
+    return ord(character) in _CJK_PUNCTUATION or unicodedata.name(character, "").startswith(_UNSPACED)
 
 
 def most_spoken(spoken: Iterable[tuple[Language | None, int]]) -> Language | None:

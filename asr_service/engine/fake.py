@@ -33,7 +33,7 @@ FAKE_INFO = EngineInfo(
     model="fake",
     device="cpu",
     languages=LANGUAGES,
-    features=frozenset(Feature),
+    features=frozenset(Feature) - {Feature.ALIGN},
     owner="asr-service",
     reason="ENGINE=fake: invents its text; for tests only",
 )

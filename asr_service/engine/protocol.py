@@ -27,6 +27,7 @@ class Feature(Enum):
     TEMPERATURE = "temperature"
     ALTERNATIVES = "alternatives"
     LANGUAGE_DETECTION = "language_detection"
+    ALIGN = "align"  # gives times to the words of a text that is known
 
 
 class EngineState(Enum):

@@ -29,6 +29,7 @@ from asr_service.decoding.leak import looks_leaked, sounds_alike
 from asr_service.decoding.prompt_context import prompt_context
 from asr_service.decoding.repetition import find_loop
 from asr_service.decoding.reply import FinishReason, Reply
+from asr_service.decoding.word_scores import TokenScores
 from asr_service.languages import Language
 from asr_service.request import SAMPLE_RATE, Hypothesis, Quality, Speech, TokenUse, Work, samples_to_ms
 
@@ -87,6 +88,7 @@ class _Heard:
     tokens: TokenUse
     flags: frozenset[Quality] = frozenset()
     is_open: bool = False
+    scores: TokenScores = ()
 
     def after(self, earlier: _Heard, *flags: Quality) -> _Heard:
         """This one, with what an earlier decoding of the same audio has cost and shown."""
@@ -102,6 +104,7 @@ class _Heard:
             run_s=self.run_s,
             flags=self.flags,
             tokens=self.tokens,
+            token_scores=self.scores,
         )
 
 
@@ -135,7 +138,8 @@ class _Recognition:
         mean_logprob = reply.mean_logprob
         confidence = math.exp(min(mean_logprob, 0.0)) if text and mean_logprob is not None else None
         times = (attempt.queue_s, attempt.run_s)
-        return _Heard(work, text, reply.language, confidence, *times, attempt.tokens, flags, is_open)
+        scores = token_scores(reply, text) if work.options.word_confidence else ()
+        return _Heard(work, text, reply.language, confidence, *times, attempt.tokens, flags, is_open, scores)
 
     def _is_at_users_limit(self, reply: Reply, duration_s: float) -> bool:
         return 0 < self.max_new_tokens <= len(reply.ids) and self.max_new_tokens < token_budget(duration_s)
@@ -173,6 +177,13 @@ def cut_in_two(speech: Speech) -> tuple[Speech, Speech]:
         replace(speech, samples=samples[:at], cut_in_speech=True),
         replace(speech, samples=samples[at:], start_ms=speech.start_ms + samples_to_ms(at)),
     )
+
+
+def token_scores(reply: Reply, text: str) -> TokenScores:
+    """Where in the text, which the first tokens of the reply make, each of them ends, and its log-probability."""
+    ends = [len(reply.text_of(n)) for n in range(1, len(reply.ids) + 1)]
+    n_text = next((n for n, end in enumerate(ends, start=1) if end >= len(text)), len(ends))
+    return tuple(zip(ends[:n_text], reply.logprobs[:n_text], strict=True))
 
 
 def _joined(work: Work, pieces: list[_Heard]) -> _Heard:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from asr_service.decoding.units import cut_units
+from asr_service.decoding.word_times import settle_times
 from asr_service.engine.protocol import EngineFailed, EngineInfo, Feature
 from asr_service.engine.slots import SlotEngine
 from asr_service.engines.frames import Frame
@@ -26,6 +28,8 @@ _GUESS_ABORT_GRACE_S = 1.0  # loading an ear takes 0.25 s, and what all ears of 
 _N_EARS = 2  # 100 MB each; a stretch that is spoken without a pause takes a fifth of a core for guesses and more for decisions
 
 MODEL_ID = "pocketsphinx-en-us"
+_FRAME_MS = 10
+_NOWHERE_MS = -1
 
 
 def pocketsphinx_info(reason: str) -> EngineInfo:
@@ -34,7 +38,7 @@ def pocketsphinx_info(reason: str) -> EngineInfo:
         model=MODEL_ID,
         device="cpu",
         languages=(ENGLISH,),
-        features=frozenset({Feature.WORD_TIMES, Feature.WORD_CONFIDENCE, Feature.ALTERNATIVES}),
+        features=frozenset({Feature.WORD_TIMES, Feature.WORD_CONFIDENCE, Feature.ALTERNATIVES, Feature.ALIGN}),
         owner="cmusphinx",
         reason=reason,
     )
@@ -83,9 +87,14 @@ class PocketsphinxRunner(WorkerRunner):
         return await self.ask(fields, pcm, abort_grace_s=_GUESS_ABORT_GRACE_S)
 
     def to_job(self, work: Work) -> Frame:
+        if work.known_text is not None:
+            words = [(unit.word, unit.text.lower()) for unit in cut_units(work.known_text)]
+            return {"align": words}, to_int16(work.speech.samples)
         return {"max_alternatives": work.options.max_alternatives}, to_int16(work.speech.samples)
 
     def to_hypothesis(self, result: Mapping[str, Any], speech: Speech) -> Hypothesis:
+        if "align" in result:
+            return _aligned(result, speech)
         words = tuple(
             Word(text, speech.start_ms + start_ms, speech.start_ms + end_ms, confidence)
             for text, start_ms, end_ms, confidence in result["words"]
@@ -98,3 +107,14 @@ class PocketsphinxRunner(WorkerRunner):
             confidence=sum(confidences) / len(confidences) if confidences else None,
             alternatives=tuple((text, None) for text in result["alternatives"]),
         )
+
+
+def _aligned(result: Mapping[str, Any], speech: Speech) -> Hypothesis:
+    """The words of a known text; those whose times could not be had are put between the others."""
+    said_ms = [edge for span in result["spans"] for edge in (span or (_NOWHERE_MS, _NOWHERE_MS))]
+    times = settle_times(said_ms, [len(word) for _, word in result["align"]], speech.duration_ms, _FRAME_MS)
+    words = tuple(
+        Word(word, speech.start_ms + time.start_ms, speech.start_ms + time.end_ms, interpolated=time.interpolated)
+        for (word, _), time in zip(result["align"], times, strict=True)
+    )
+    return Hypothesis(text=" ".join(word.text for word in words), language=ENGLISH, words=words)

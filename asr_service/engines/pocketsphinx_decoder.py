@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pocketsphinx
@@ -44,21 +44,28 @@ class SphinxDecoder:
         """
         if len(pcm) < SHORTEST_BYTES:
             return {"text": "", "words": [], "alternatives": []}
-        mean = self.measure(pcm)
-        decoder = self._decoder
-        decoder.reinit_feat()
-        decoder.start_utt()
-        try:
-            for start in range(0, len(pcm), BLOCK_BYTES):
-                between_blocks()
-                decoder.set_cmn(mean)  # else live mode would move it
-                decoder.process_raw(pcm[start : start + BLOCK_BYTES], False, False)
-            between_blocks()
-        finally:
-            decoder.end_utt()
+        self._feed(pcm, self.measure(pcm), between_blocks)
         words = read_words(self._decoder, len(pcm) // _BYTES_PER_MS)
         text = " ".join(str(word[0]) for word in words)
         return {"text": text, "words": words, "alternatives": self._alternatives(text, max_alternatives - 1)}
+
+    def align(self, pcm: bytes, words: Sequence[str], between_blocks: Callable[[], None]) -> list[list[int] | None]:
+        """[start_ms, end_ms] of each of these words, which are what is said; None for those that the dictionary lacks, and for
+        all when they do not fit the sound. `between_blocks` is as in `decode`."""
+        known = [n for n, word in enumerate(words) if self._decoder.lookup_word(word) is not None]
+        if not known or len(pcm) < SHORTEST_BYTES:
+            return [None] * len(words)
+        mean = self.measure(pcm)
+        self._decoder.set_align_text(" ".join(words[n] for n in known))
+        try:
+            self._feed(pcm, mean, between_blocks)
+            found = read_words(self._decoder, len(pcm) // _BYTES_PER_MS)
+        finally:
+            self._decoder.activate_search()
+        if len(found) != len(known):
+            return [None] * len(words)
+        spans = {n: [int(start_ms), int(end_ms)] for n, (_, start_ms, end_ms, _) in zip(known, found, strict=True)}
+        return [spans.get(n) for n in range(len(words))]
 
     def measure(self, pcm: bytes) -> str:
         """The mean of the cepstra of all of it, in the decoder's own notation."""
@@ -74,6 +81,19 @@ class SphinxDecoder:
         finally:
             decoder.activate_search()
         return mean
+
+    def _feed(self, pcm: bytes, mean: str, between_blocks: Callable[[], None]) -> None:
+        decoder = self._decoder
+        decoder.reinit_feat()
+        decoder.start_utt()
+        try:
+            for start in range(0, len(pcm), BLOCK_BYTES):
+                between_blocks()
+                decoder.set_cmn(mean)  # else live mode would move it
+                decoder.process_raw(pcm[start : start + BLOCK_BYTES], False, False)
+            between_blocks()
+        finally:
+            decoder.end_utt()
 
     def _alternatives(self, best: str, n_wanted: int) -> list[str]:
         if n_wanted < 1:

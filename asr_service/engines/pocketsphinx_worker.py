@@ -3,7 +3,9 @@
     python -m asr_service.engines.pocketsphinx_worker FAILPOINTS
 
 A job has int16 little-endian samples at 16 kHz. With max_alternatives it is a whole segment, and the result has what
-SphinxDecoder.decode gives; with ear (0, 1, ...), is_new and start it is a piece of a growing one, see SphinxListener.hear.
+SphinxDecoder.decode gives; with ear (0, 1, ...), is_new and start it is a piece of a growing one, see SphinxListener.hear. With
+align, a list of [word, as the dictionary has it], only the times of these words are wanted: the result has them again, and
+`spans`, as SphinxDecoder.align gives them.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ def _load() -> Recognise:
     ears: dict[int, SphinxListener] = {}
 
     def recognise(job: Mapping[str, Any], pcm: bytes, between_blocks: BetweenBlocks) -> Mapping[str, Any]:
+        if "align" in job:
+            return {"spans": decoder.align(pcm, [word for _, word in job["align"]], between_blocks), "align": job["align"]}
         if "ear" not in job:
             return decoder.decode(pcm, job["max_alternatives"], between_blocks)
         if job["ear"] not in ears:

@@ -97,6 +97,7 @@ def build_engine(
         threads=settings.threads or (cpu_count() if model.device.type == "cpu" else None),
         quantize=settings.quantize,
         graphs=_graph_plan(settings, model.device, limits, metrics),
+        live_window_s=settings.live_window_s,
         failpoints=Failpoints(failpoints),
     )
     info = EngineInfo(

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from asr_service.config import DEFAULT_MODEL_ID, Settings, cpu_count
+from asr_service.engine.aligner import Aligner, EngineAligner
+from asr_service.engine.aligning_engine import AligningEngine
 from asr_service.engine.fake import FAKE_INFO, fake_engine
-from asr_service.engine.protocol import Engine, EngineFailed
+from asr_service.engine.protocol import Engine, EngineFailed, Feature
 from asr_service.engines import extras, pocketsphinx
 from asr_service.engines.fit import check_fit
 from asr_service.engines.qwen3_settings import Qwen3Settings
@@ -39,7 +41,28 @@ def choose_engine(settings: Settings, metrics: Metrics) -> Engine:
     """
     choice = choose(settings.engine, settings.model_id)
     check_fit(choice.engine, settings)
-    return _BUILDERS[choice.engine](choice, settings, metrics)
+    engine = _BUILDERS[choice.engine](choice, settings, metrics)
+    return _aligning(engine, settings, metrics) if settings.forced_aligner_id else engine
+
+
+def aligner_of(engine: Engine, settings: Settings) -> Aligner | None:
+    """Who gives times to texts that are known: the forced aligner, or an engine that can. None: nobody."""
+    if isinstance(engine, AligningEngine):
+        return engine.aligner
+    if Feature.ALIGN in engine.info.features:
+        return EngineAligner(engine, reach_ms=round(settings.segment_hard_seconds * 1000))
+    return None
+
+
+def _aligning(engine: Engine, settings: Settings, metrics: Metrics) -> Engine:
+    if lack := extras.QWEN3.lack():
+        raise EngineFailed(f"FORCED_ALIGNER_ID={settings.forced_aligner_id}: {lack}")
+    from asr_service.engines.forced_aligner import forced_aligner
+
+    try:
+        return AligningEngine(engine, forced_aligner(settings, metrics), has_scores=engine.info.name == "qwen3")
+    except EngineFailed as error:
+        raise EngineFailed(f"FORCED_ALIGNER_ID={settings.forced_aligner_id}: {error}") from error
 
 
 def choose(engine: str, model_id: str) -> Choice:

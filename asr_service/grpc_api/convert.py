@@ -223,6 +223,7 @@ def word_messages(words: Sequence[Word], options: RecognitionOptions) -> list[tr
             start_ms=word.start_ms,
             end_ms=word.end_ms,
             confidence=word.confidence if options.word_confidence else None,
+            interpolated=word.interpolated,
         )
         for word in words
         if options.word_times

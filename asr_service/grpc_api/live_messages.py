@@ -13,7 +13,7 @@ from asr_service.engine.protocol import EngineInfo
 from asr_service.errors import AsrError
 from asr_service.grpc_api import convert
 from asr_service.grpc_api.status import to_stream_error
-from asr_service.live.events import Closed, Failed, GoingAway, Noted, Opened, Totals
+from asr_service.live.events import Closed, Failed, GoingAway, Noted, Opened, Refined, Totals
 from asr_service.live.outbox import Letter
 from asr_service.pb.asr.v1 import stream_pb2, transcript_pb2
 from asr_service.request import SAMPLE_RATE, RecognitionOptions
@@ -81,6 +81,9 @@ class LiveWriter:
             case Final(result, revised):
                 segment = convert.segment_message(result, self.options)
                 return {"final": stream_pb2.Final(utterance=result.index, segment=segment, revised=revised)}
+            case Refined(utterance, words):
+                messages = convert.word_messages(words, self.options)
+                return {"refinement": stream_pb2.Refinement(utterance=utterance, words=messages)}
             case Opened():
                 return {"started": self._started()}
             case Closed(ended, totals):

@@ -12,6 +12,7 @@ from asr_service.errors import EngineGone, Starting
 from asr_service.live.sessions import LiveSessions
 from asr_service.request import Priority
 from asr_service.scheduler.admission import Admission, Ticket
+from asr_service.transcriber.known_text import TextAligner
 from asr_service.transcriber.transcriber import Transcriber
 
 
@@ -25,6 +26,7 @@ class Service:
     admission: Admission
     start_time: Timestamp
     live: LiveSessions
+    texts: TextAligner | None = None  # None: no aligner
 
     def admit(self, n_bytes: int, priority: Priority) -> Ticket:
         """A place inside the server, to be given back. Raises Starting, EngineGone, Overloaded."""

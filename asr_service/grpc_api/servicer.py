@@ -6,30 +6,27 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import NoReturn
 
 from asr_service.audio.formats import AUDIO_FORMATS
 from asr_service.config import Settings
 from asr_service.engine.protocol import Engine, EngineState, Feature
-from asr_service.errors import AudioTooLarge, DeadlineExceeded, NotImplementedYet, SlowConsumer
+from asr_service.errors import AudioTooLarge, DeadlineExceeded
 from asr_service.grpc_api import convert
-from asr_service.grpc_api.call import Call, current_call
-from asr_service.grpc_api.events import EventWriter
-from asr_service.grpc_api.interceptors import Context, as_answer
+from asr_service.grpc_api.align import NO_ALIGNER, SegmentAligner, serve_align
+from asr_service.grpc_api.call import current_call
+from asr_service.grpc_api.interceptors import Context
 from asr_service.grpc_api.live_call import LiveCall
 from asr_service.grpc_api.service import Service
-from asr_service.grpc_api.status import to_stream_error
-from asr_service.grpc_api.upload import Upload
+from asr_service.grpc_api.subtitles import SubtitlesCall
+from asr_service.grpc_api.upload_call import UploadCall
+from asr_service.grpc_api.upload_jobs import UploadJobs
 from asr_service.pb.asr.v1 import info_pb2, stream_pb2, subtitles_pb2, transcribe_pb2, transcript_pb2
 from asr_service.pb.asr.v1.asr_pb2_grpc import AsrServiceServicer
-from asr_service.request import Cursors, Priority, SegmentResult
-from asr_service.transcriber.job import Event, Job, Partial, Progress
+from asr_service.request import Priority, SegmentResult
+from asr_service.transcriber.job import Event, Job
 from asr_service.version import VERSION
 
-_LATER = {
-    "Subtitles": "subtitles are not part of this version; Transcribe with config.word_times gives words to make them of",
-    "Align": "the aligner is not part of this version; Transcribe with config.word_times gives the recogniser's own word times",
-}
+_LACKS = {Feature.ALIGN: NO_ALIGNER}
 
 
 class AsrServicer(AsrServiceServicer):
@@ -37,6 +34,10 @@ class AsrServicer(AsrServiceServicer):
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        settings = service.settings
+        # An upload that waits for its client has a decoder: others must find one, too.
+        max_detached = max(1, settings.effective_decode_workers // 2)
+        self._uploads = UploadJobs(window_s=settings.upload_idle_timeout, max_detached=max_detached)
 
     async def Transcribe(
         self, request: transcribe_pb2.TranscribeRequest, context: Context
@@ -75,54 +76,8 @@ class AsrServicer(AsrServiceServicer):
     async def TranscribeUpload(  # type: ignore[override]  # grpc.aio also takes handlers that write
         self, request_iterator: AsyncIterator[transcribe_pb2.TranscribeUploadRequest], context: Context
     ) -> None:
-        service, call = self._service, current_call.get()
-        idle_s = service.settings.upload_idle_timeout
-        events = EventWriter(call, context, idle_s)
-        with service.admit(0, Priority.BATCH):
-            upload = Upload(aiter(request_iterator), idle_s)
-            first = await upload.open()
-            wanted = convert.read_config(first.config, service.engine.info)
-            source_format = convert.read_format(first.format, first.audio.content_type, service.settings.max_channels)
-            await events.started(convert.effective_config(wanted, service.engine.info), service.engine)
-            vad, arrival_s, deadline_s = wanted.voice_activity, call.arrival_s, call.deadline_s
-            job = Job(source_format, wanted.options, vad, Priority.BATCH, arrival_s, deadline_s, partials=True)
-            try:
-                for warning in wanted.warnings:
-                    await events.write(warning=warning)
-                await self._upload(upload, job, events, call)
-            except SlowConsumer:
-                raise  # an event would not be read either
-            except Exception as raised:
-                answer = as_answer(raised, call)
-                try:
-                    await events.write(error=to_stream_error(answer))
-                    raise answer from (None if answer is raised else raised)
-                finally:
-                    del answer  # see the interceptor: no cycle through this frame
-
-    async def _upload(self, upload: Upload, job: Job, events: EventWriter, call: Call) -> None:
-        async def emit(event: Event) -> None:
-            events.cursors = event.cursors
-            if isinstance(event.body, Progress):
-                await events.write(progress=convert.progress_message(event.body))
-            elif isinstance(event.body, Partial):
-                await events.write(partial=convert.partial_message(event.body))
-            elif isinstance(event.body, SegmentResult):
-                await events.write(segment=convert.segment_message(event.body, job.options))
-
-        completed = await self._service.transcriber.run(upload.chunks(), job, emit, upload.confirm_end)
-        events.cursors = Cursors(completed.duration_ms, completed.duration_ms, completed.duration_ms)
-        await events.write(
-            completed=transcribe_pb2.UploadCompleted(
-                text=completed.text,
-                language=convert.language_message(completed.language),
-                duration_ms=completed.duration_ms,
-                segment_count=completed.segment_count,
-                engine=convert.engine_message(self._service.engine.info),
-                usage=convert.usage_message(completed),
-                timings=convert.timings_message(completed.times, call.trace_id),
-            )
-        )
+        call = UploadCall(self._service, self._uploads, current_call.get(), context)
+        await call.serve(request_iterator)
 
     async def StreamTranscribe(  # type: ignore[override]
         self, request_iterator: AsyncIterator[stream_pb2.StreamTranscribeRequest], context: Context
@@ -132,10 +87,12 @@ class AsrServicer(AsrServiceServicer):
     async def Subtitles(  # type: ignore[override]
         self, request_iterator: AsyncIterator[subtitles_pb2.SubtitlesRequest], context: Context
     ) -> None:
-        _refuse("Subtitles")
+        call, texts = current_call.get(), self._service.texts
+        aligner = SegmentAligner(texts.aligner, call.deadline_s) if texts is not None else None
+        await SubtitlesCall(self._service, call, context, aligner).serve(request_iterator)
 
     async def Align(self, request: transcribe_pb2.AlignRequest, context: Context) -> transcribe_pb2.AlignResponse:
-        _refuse("Align")
+        return await serve_align(self._service, current_call.get(), request)
 
     async def ListModels(self, request: info_pb2.ListModelsRequest, context: Context) -> info_pb2.ListModelsResponse:
         engine = self._service.engine
@@ -190,10 +147,6 @@ async def _once(audio: bytes) -> AsyncIterator[bytes]:
     yield audio
 
 
-def _refuse(rpc: str) -> NoReturn:
-    raise NotImplementedYet(f"{rpc}: {_LATER[rpc]}")
-
-
 def _limits(settings: Settings) -> info_pb2.Limits:
     return info_pb2.Limits(
         max_inline_bytes=settings.max_inline_bytes,
@@ -207,17 +160,16 @@ def _limits(settings: Settings) -> info_pb2.Limits:
 
 
 def _features(engine: Engine) -> list[info_pb2.Feature]:
-    calls = [info_pb2.Feature(name=name, available=True) for name in ("transcribe", "transcribe_upload", "stream_transcribe")]
-    later = [
-        info_pb2.Feature(name=name, available=False, reason=_LATER[rpc])
-        for name, rpc in (("subtitles", "Subtitles"), ("align", "Align"))
+    calls = [
+        info_pb2.Feature(name=name, available=True)
+        for name in ("transcribe", "transcribe_upload", "stream_transcribe", "subtitles")
     ]
     abilities = [
         info_pb2.Feature(
             name=feature.value,
             available=feature in engine.info.features,
-            reason="" if feature in engine.info.features else f"{engine.info.name} does not have it",
+            reason="" if feature in engine.info.features else _LACKS.get(feature, f"{engine.info.name} does not have it"),
         )
         for feature in Feature
     ]
-    return calls + later + abilities
+    return calls + abilities

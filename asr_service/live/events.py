@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from asr_service.errors import AsrError
-from asr_service.request import TokenUse
+from asr_service.request import TokenUse, Word
 from asr_service.session.events import Ended, Event
 
 
@@ -28,6 +28,14 @@ class GoingAway:
     """The server closes in so many seconds."""
 
     in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """The words of an utterance, some time after its final."""
+
+    utterance: int
+    words: tuple[Word, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +67,4 @@ class Closed:
     totals: Totals = field(default_factory=Totals)
 
 
-LiveEvent = Event | Opened | Noted | GoingAway | Failed | Closed
+LiveEvent = Event | Opened | Noted | GoingAway | Refined | Failed | Closed

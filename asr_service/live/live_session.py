@@ -24,13 +24,15 @@ from asr_service.audio.pool import DecodePool
 from asr_service.audio.raw_stream import RawStream
 from asr_service.audio.source import Encoding
 from asr_service.audio.vad_batch import VadBatcher
+from asr_service.engine.aligner import Aligner
 from asr_service.engine.protocol import Engine
 from asr_service.errors import AsrError, InternalError, InvalidValue
-from asr_service.live.events import Closed, Failed, GoingAway, Noted, Opened, Totals
+from asr_service.live.events import Closed, Failed, GoingAway, Noted, Opened, Refined, Totals
 from asr_service.live.hearing import Hearing
 from asr_service.live.intake import ContainerIntake, Ear, Intake, OpenEar, RawIntake
 from asr_service.live.outbox import Outbox
 from asr_service.live.plan import Beginning, LivePlan
+from asr_service.live.refining import Refining
 from asr_service.metrics import Metrics
 from asr_service.request import (
     SAMPLE_RATE,
@@ -72,6 +74,7 @@ class LiveParts:
     engine: Engine
     metrics: Metrics
     ids: WorkIds
+    aligner: Aligner | None = None
 
 
 class LiveSession:
@@ -98,6 +101,8 @@ class LiveSession:
         self._hearings: dict[int, Hearing] = {}
         self._ends_s: dict[int, float] = {}  # when utterances that wait for their final ended
         self._closing: set[asyncio.Task[None]] = set()
+        self._refining = Refining(parts.aligner, parts.ids, plan.deadline_s, self._refined)
+        self._ended: Ended | None = None  # said, once all words are there
         self._totals = Totals()
         self._n_samples = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -196,6 +201,7 @@ class LiveSession:
         if self._timer is not None:
             self._timer.cancel()
         self._ear.close()
+        self._spawn(self._refining.close())
         self._spawn(self._intake.close())
         for utterance in list(self._hearings):
             self._drop(utterance)
@@ -263,7 +269,16 @@ class LiveSession:
             elif not isinstance(output, Decided) or self.plan.resume_window_ms:
                 self._see(output)
                 self.outbox.put(_light(output), self._session.cursors)
+                if isinstance(output, Final) and self.plan.options.word_times:
+                    self._refining.refine(output.result)
         self._arm()
+
+    def _refined(self, words: Refined | None) -> None:
+        """The words of a final, or that there are none to come."""
+        if words is not None:
+            self.outbox.put(words, self._session.cursors)
+        if self._ended is not None and not self._refining.is_busy:
+            self._close_well(self._ended)
 
     def _see(self, event: object) -> None:
         if isinstance(event, SpeechNoticed) and event.type is SpeechEventType.END:
@@ -292,6 +307,13 @@ class LiveSession:
             self._spawn(hearing.close())
 
     def _end(self, ended: Ended) -> None:
+        """Words that are still being aligned come first, unless there is no time."""
+        if self._refining.is_busy and ended.reason is not EndReason.DEADLINE:
+            self._ended = ended
+        else:
+            self._close_well(ended)
+
+    def _close_well(self, ended: Ended) -> None:
         self._totals.total_s = monotonic() - self._began_s
         self._totals.audio_ms = samples_to_ms(self._n_samples)
         self._put(Closed(ended, self._totals))

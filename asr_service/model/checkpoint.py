@@ -44,9 +44,10 @@ class Checkpoint:
         self._places = places  # by canonical name
 
     @classmethod
-    def open(cls, folder: Path) -> Checkpoint:
-        """Reads the configuration and the headers of the weights. Raises EngineFailed when anything is missing or unfit."""
-        config = read_config(folder)
+    def open(cls, folder: Path, config: ModelConfig | None = None) -> Checkpoint:
+        """Reads the configuration, if it is not there yet, and the headers of the weights. Raises EngineFailed when anything is
+        missing or unfit."""
+        config = config or read_config(folder)
         files = {path: read_header(path) for path in weight_files(folder)}
         stored = _unite(files)
         _verify(folder, config, files, stored)

@@ -6,7 +6,7 @@ Two layouts are published. The original one ("thinker") nests everything in `thi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -87,12 +87,31 @@ class ModelConfig:
     stop_ids: frozenset[int]
     dtype: str
     layout: Layout
+    head_rows: int | None = None  # of the output head, where it does not score the vocabulary
 
     @property
     def spoken(self) -> tuple[Language, ...]:
         """The languages as the service knows them; all thirty where the checkpoint lists none."""
         listed = {name.lower() for name in self.languages}
         return tuple(language for language in LANGUAGES if language.name.lower() in listed) or LANGUAGES
+
+
+@dataclass(frozen=True, slots=True)
+class AlignerConfig:
+    """A forced aligner: the same network, whose head scores times instead of tokens, at the places of <timestamp>."""
+
+    model: ModelConfig
+    slot_id: int  # <timestamp>
+    class_ms: int  # class n is the time n x class_ms
+
+    @property
+    def n_classes(self) -> int:
+        return self.model.head_rows or 0
+
+    @property
+    def reach_ms(self) -> int:
+        """The longest audio that there are classes for."""
+        return self.n_classes * self.class_ms
 
 
 def halved_thrice(n: int) -> int:
@@ -104,13 +123,38 @@ def halved_thrice(n: int) -> int:
 
 def read_config(folder: Path) -> ModelConfig:
     """Raises EngineFailed, naming file and key, for anything that is not a Qwen3-ASR checkpoint as this engine computes it."""
+    file, body, layout = _open(folder)
+    _refuse_other_models(file, body)
+    config = _read_model(folder, file, body, layout)
+    return replace(config, stop_ids=_read_stop_ids(folder, config.text))
+
+
+def read_aligner_config(folder: Path) -> AlignerConfig:
+    """Raises EngineFailed, naming file and key, for what is not a Qwen3-ForcedAligner checkpoint in the original layout."""
+    file, body, layout = _open(folder)
+    if layout != "thinker" or "aligner" not in body.text("model_type", default=""):
+        raise EngineFailed(f"{file.where} thinker_config.model_type is not that of a forced aligner in the original layout")
+    _refuse_quantized(file, body)
+    n_classes = body.integer("classify_num")
+    config = replace(_read_model(folder, file, body, layout), head_rows=n_classes)
+    body.section("text_config").must_be("tie_word_embeddings", config.text.is_tied, False)
+    slot_id = file.integer("timestamp_token_id", minimum=0)
+    _check_ids(file, config.text, {"timestamp_token_id": slot_id})
+    return AlignerConfig(config, slot_id, file.integer("timestamp_segment_time"))
+
+
+def _open(folder: Path) -> tuple[JsonObject, JsonObject, Layout]:
+    """config.json, the part of it that describes the network, and how it does."""
     if not folder.is_dir():
         raise EngineFailed(f"{folder}: no such folder")
     file = JsonObject.read(folder / "config.json")
     file.must_be("model_type", file.text("model_type", default=""), "qwen3_asr")
     layout: Layout = "thinker" if "thinker_config" in file else "native"
-    body = file.section("thinker_config") if layout == "thinker" else file
-    _refuse_other_models(file, body)
+    return file, file.section("thinker_config") if layout == "thinker" else file, layout
+
+
+def _read_model(folder: Path, file: JsonObject, body: JsonObject, layout: Layout) -> ModelConfig:
+    """Without stop tokens."""
     text = _read_text(body, _tied_by_default(file, layout))
     audio = _read_audio(body.section("audio_config"), text)
     audio_token_id = body.integer("audio_token_id", minimum=0)
@@ -121,7 +165,7 @@ def read_config(folder: Path) -> ModelConfig:
         text=text,
         audio_token_id=audio_token_id,
         languages=file.texts("support_languages"),
-        stop_ids=_read_stop_ids(folder, text),
+        stop_ids=frozenset(),
         dtype=file.text("dtype", "torch_dtype", default=body.text("dtype", "torch_dtype", default="bfloat16")),
         layout=layout,
     )
@@ -131,6 +175,10 @@ def _refuse_other_models(file: JsonObject, body: JsonObject) -> None:
     is_labelling = any("TokenClassification" in name for name in file.texts("architectures"))
     if "aligner" in body.text("model_type", default="") or "classify_num" in body or "num_labels" in file or is_labelling:
         raise EngineFailed(f"{file.where} this {_ALIGNER}")
+    _refuse_quantized(file, body)
+
+
+def _refuse_quantized(file: JsonObject, body: JsonObject) -> None:
     for part in (file, body):
         if "quantization_config" in part:
             raise EngineFailed(f"{part.where} quantization_config is set; expected weights in bfloat16, float16 or float32")

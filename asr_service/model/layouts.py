@@ -39,7 +39,7 @@ def tensor_shapes(config: ModelConfig) -> dict[str, Shape]:
     """Every tensor that a checkpoint must have, by canonical name. A tied one has no head of its own."""
     shapes = _audio_shapes(config.audio) | _text_shapes(config.text)
     if not config.text.is_tied:
-        shapes[HEAD] = (config.text.vocab_size, config.text.hidden)
+        shapes[HEAD] = (config.head_rows or config.text.vocab_size, config.text.hidden)
     return shapes
 
 

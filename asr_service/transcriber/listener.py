@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Protocol
 
@@ -13,17 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_service.audio.segment import Segmenter, SegmenterConfig, WholeSegmenter
-from asr_service.audio.vad import SileroVad
-from asr_service.request import Samples, Speech
+from asr_service.audio.vad import FRAME_SAMPLES, SileroVad
+from asr_service.request import Samples, Speech, ms_to_samples
 from asr_service.transcriber.job import VoiceActivityOptions
+
+_BEFORE_MS = 3_000
+_PAUSE = 0.01  # of the power before: 20 dB below
 
 
 @dataclass(frozen=True, slots=True)
 class StretchCaps:
-    """How long a stretch may become: from `soft_ms` on it is cut at the next short pause, at `hard_ms` anyhow."""
+    """How long a stretch may become: from `soft_ms` on it is cut at the next short pause, at `hard_ms` anyhow.
+
+    What comes after a cut in speech is heard from `overlap_ms` earlier on, by so much more than these; 0: from the cut on.
+    """
 
     soft_ms: int = 30_000
     hard_ms: int = 60_000
+    overlap_ms: int = 1_500
 
 
 class Listener(Protocol):
@@ -69,14 +76,24 @@ class SpeechListener:
 
 
 class WholeListener:
-    """Everything, in pieces of at most `caps.soft_ms`."""
+    """Everything, in pieces of at most `caps.soft_ms`. Pieces that do not end in a pause are marked as cut in speech."""
 
     def __init__(self, caps: StretchCaps) -> None:
         self._segmenter = WholeSegmenter(caps.soft_ms)
         self.spent_s = 0.0
 
     async def hear(self, block: Samples) -> list[Speech]:
-        return self._segmenter.feed(block)
+        return [replace(piece, cut_in_speech=_ends_aloud(piece.samples)) for piece in self._segmenter.feed(block)]
 
     async def finish(self) -> list[Speech]:
         return self._segmenter.finish()
+
+
+def _ends_aloud(samples: Samples) -> bool:
+    """Whether the end, which is the quietest place around, is not much quieter than what comes before it."""
+    end, before = samples[-FRAME_SAMPLES // 2 :], samples[-ms_to_samples(_BEFORE_MS) :]
+    return bool(_power(end) > _PAUSE * _power(before))
+
+
+def _power(samples: Samples) -> float:
+    return float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0

@@ -20,9 +20,10 @@ class Said:
     queue_s: float = 0.0
     run_s: float = 0.0
     tokens: TokenUse | None = None
+    n_calls: int = 1  # of the recogniser
 
     @classmethod
-    def of(cls, result: SegmentResult) -> Said:
+    def of(cls, result: SegmentResult, n_calls: int = 1) -> Said:
         hypothesis = result.hypothesis
         return cls(
             hypothesis.text,
@@ -31,6 +32,7 @@ class Said:
             hypothesis.queue_s,
             hypothesis.run_s,
             hypothesis.tokens,
+            n_calls,
         )
 
 

@@ -4,7 +4,8 @@ One transcription is two tasks joined by a short queue: the feeder decodes, list
 engine; the caller's task waits for the results in order and emits them. The queue's bound is the back-pressure: while the
 engine is busy with a source's few stretches in flight, nothing more of that source is decoded, so nothing more is read from the
 client. While the caller's task waits for a stretch, it emits the newest of its partial texts now and then; a slow reader gets
-fewer of them. Whatever way it ends, nothing of it stays behind.
+fewer of them. A stretch that was cut in speech waits for the next one, which heard the sound before the cut too, and both are
+joined where they agree. Whatever way it ends, nothing of it stays behind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from asr_service.audio.pool import DecodePool
@@ -24,6 +25,7 @@ from asr_service.metrics import Metrics
 from asr_service.request import Cursors, Priority, Samples, SegmentResult, Speech, Work, WorkIds, samples_to_ms
 from asr_service.transcriber.job import Completed, Event, Job, Partial, Progress, StageTimes
 from asr_service.transcriber.listener import Listener, SpeechListener, StretchCaps, WholeListener
+from asr_service.transcriber.overlap import LeadIns, Stretch, heard_again, joined
 from asr_service.transcriber.partial import LatestText
 from asr_service.transcriber.text import Said, main_language, total_tokens
 
@@ -36,9 +38,10 @@ ConfirmEnd = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A stretch on its way through the engine."""
+    """A stretch on its way through the engine. The task's result is of what was heard, lead included."""
 
     index: int
+    stretch: Stretch
     task: asyncio.Task[SegmentResult]
     partial: LatestText
 
@@ -81,7 +84,7 @@ class Transcriber:
         cancels all its work.
         """
         progress = _Progress(job.arrival_s)
-        said: list[Said] = []
+        outcome = _Outcome(progress, emit)
         running: set[asyncio.Task[SegmentResult]] = set()
         items: asyncio.Queue[_Item] = asyncio.Queue(self._segments_in_flight)
         stretches = self._stretches(_counted(source, progress), job, progress, confirm_end)
@@ -92,17 +95,38 @@ class Transcriber:
                 if isinstance(item, Progress):
                     await emit(Event(progress.cursors, item))
                     continue
-                result = await _decided(item, progress, emit)
+                await self._settle(item, job, outcome)
                 running.discard(item.task)
-                said.append(Said.of(result))
-                progress.committed(result)
-                await emit(Event(progress.cursors, result))
+            await outcome.let_go()
             await feeder
         finally:
             await _cancel_all([feeder, *running])
             running.clear()
+            outcome.held = None
             del feeder, item  # a failed task keeps the traceback that leads here: a cycle that would keep the audio
-        return self._completed(said, progress)
+        return self._completed(outcome.said, progress)
+
+    async def _settle(self, segment: _Segment, job: Job, outcome: _Outcome) -> None:
+        """Waits for a segment, and says what is then decided: it and the one before, if that was held for it."""
+        try:
+            result = await outcome.decided(segment)
+        except Exception:
+            await outcome.let_go()
+            raise
+        n_calls = 1
+        stretch, held = segment.stretch, outcome.held
+        if stretch.lead and held is not None:
+            if (both := joined(held, result, stretch)) is not None:
+                outcome.held, result = both
+            else:
+                await outcome.let_go()
+                again = await self._recognize(segment.index, stretch.speech, job, segment.partial)
+                result = replace(again, hypothesis=heard_again(result.hypothesis, again.hypothesis))
+                n_calls = 2
+        await outcome.let_go()
+        outcome.held, outcome.n_calls = result, n_calls
+        if not stretch.is_open:
+            await outcome.let_go()
 
     async def _feed(
         self,
@@ -114,14 +138,15 @@ class Transcriber:
     ) -> None:
         """Puts a task for each stretch, in order, and at the end None, also after a failure (which it raises)."""
         index = 0
+        lead_ins = LeadIns(self._caps.overlap_ms if job.options.max_alternatives == 1 else 0)  # whole texts cannot be joined
         try:
             async with aclosing(stretches):
                 async for speech in stretches:
                     if speech is not None:
-                        partial = LatestText()
-                        task = asyncio.create_task(self._recognize(index, speech, job, partial))
+                        partial, stretch = LatestText(), lead_ins.stretch(speech)
+                        task = asyncio.create_task(self._recognize(index, stretch.heard, job, partial))
                         running.add(task)
-                        await items.put(_Segment(index, task, partial))
+                        await items.put(_Segment(index, stretch, task, partial))
                         index += 1
                     elif not items.full():
                         items.put_nowait(progress.report())
@@ -181,7 +206,7 @@ class Transcriber:
             duration_ms=progress.cursors.received_ms,
             speech_ms=sum(s.duration_ms for s in said),
             segment_count=len(said),
-            engine_calls=len(said),
+            engine_calls=sum(s.n_calls for s in said),
             times=times,
             tokens=total_tokens(said),
         )
@@ -232,13 +257,31 @@ class _Progress:
         return Progress(self.cursors.committed_ms, self.received_bytes, self.total_ms, eta_s)
 
 
-async def _decided(segment: _Segment, progress: _Progress, emit: Emit) -> SegmentResult:
-    """Emits partial texts until the segment is there."""
-    while (text := await segment.partial.take(until=segment.task)) is not None:
-        progress.told(text)
-        await emit(Event(progress.cursors, Partial(segment.index, text)))
-        await asyncio.wait({segment.task}, timeout=PARTIAL_INTERVAL_S)
-    return await segment.task
+@dataclass(slots=True)
+class _Outcome:
+    """What is decided, on its way out. `held`: the last segment, if the one after it may still change its end."""
+
+    progress: _Progress
+    emit: Emit
+    said: list[Said] = field(default_factory=list)
+    held: SegmentResult | None = None
+    n_calls: int = 1  # that `held` took
+
+    async def decided(self, segment: _Segment) -> SegmentResult:
+        """Emits partial texts until the segment is there, if it is the first that was not said."""
+        while self.held is None and (text := await segment.partial.take(until=segment.task)) is not None:
+            self.progress.told(text)
+            await self.emit(Event(self.progress.cursors, Partial(segment.index, text)))
+            await asyncio.wait({segment.task}, timeout=PARTIAL_INTERVAL_S)
+        return await segment.task
+
+    async def let_go(self) -> None:
+        """Says what is held."""
+        result, self.held = self.held, None
+        if result is not None:
+            self.said.append(Said.of(result, self.n_calls))
+            self.progress.committed(result)
+            await self.emit(Event(self.progress.cursors, result))
 
 
 async def _counted(source: AsyncIterator[bytes], progress: _Progress) -> AsyncIterator[bytes]:

@@ -71,7 +71,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     merged.sort(
         key=lambda entry: (
             entry["id"].rstrip("0123456789"),
-            int(entry["id"].lstrip("CH") or 0) if entry["id"][-1].isdigit() else 0,
+            int(entry["id"].lstrip("ACH") or 0) if entry["id"][-1].isdigit() else 0,
         )
     )
     path.parent.mkdir(exist_ok=True)

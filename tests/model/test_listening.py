@@ -8,14 +8,12 @@ import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from asr_service.engine.step_engine import StepEngine
-from asr_service.engines import qwen3
 from asr_service.languages import parse_language
 from asr_service.model.runner import ModelRunner, WorkCounters
 from asr_service.request import SAMPLE_RATE, Hypothesis, Phrase, Priority, RecognitionOptions, Samples
@@ -170,7 +168,7 @@ async def test_options_may_change_between_rounds(small_folder: Path, clean: list
 
 @pytest.mark.parametrize("window_s", [1, 4])
 async def test_live_speech_may_have_shorter_windows(
-    small_folder: Path, clean: list[Spoken], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window_s: int
+    small_folder: Path, clean: list[Spoken], tmp_path: Path, window_s: int
 ) -> None:
     """Then it is decided as by a checkpoint that has such windows."""
     other = tmp_path / "checkpoint"
@@ -178,9 +176,8 @@ async def test_live_speech_may_have_shorter_windows(
     config = json.loads((other / "config.json").read_text())
     config["thinker_config"]["audio_config"]["n_window_infer"] = 100 * window_s
     (other / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(qwen3, "ModelRunner", partial(ModelRunner, live_window_s=window_s))
     works = Works()
-    async with started(small_folder) as (engine, _), started(other) as (oracle, _):
+    async with started(small_folder, live_window_s=window_s) as (engine, _), started(other) as (oracle, _):
         for samples in (clean[0].samples, *composites(clean, 2, seed=8, longest_s=12.0)):
             listening = engine.listen()
             for n in range(3 * SAMPLE_RATE // 2, len(samples), 3 * SAMPLE_RATE // 2):

@@ -111,8 +111,9 @@ async def test_information_says_what_can_be_done_and_what_not_and_why(service: S
 
     features = {feature.name: feature for feature in info.features}
     assert features["transcribe"].available
-    assert not features["subtitles"].available
-    assert features["subtitles"].reason
+    assert features["subtitles"].available
+    assert not features["align"].available
+    assert features["align"].reason
     assert len(info.languages) == len(LANGUAGES)
     assert {"flac", "wav", "mp3", "webm", "opus", "m4a"} <= set(info.audio_formats)
     assert info.limits.max_inline_bytes == Settings.load().max_inline_bytes

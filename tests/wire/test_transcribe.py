@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import Any
 
 import grpc
 import psutil
@@ -12,7 +11,6 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from asr_service.pb.asr.v1.transcribe_pb2 import AlignRequest
 from tests.wire.conftest import PCM, Served, request, served, silence, speech
 
 
@@ -160,16 +158,6 @@ async def test_a_recogniser_that_crashes_is_a_retryable_answer(service: Served) 
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert reason_of(caught.value) == "ENGINE_RESTARTING"
     assert (await service.stub.Transcribe(request(speech()))).transcript.text
-
-
-async def test_what_is_not_built_says_so(service: Served) -> None:
-    stub = service.stub
-    waiting: list[Any] = [stub.Align(AlignRequest()), stub.Subtitles(iter(())).read()]
-
-    for error in await asyncio.gather(*waiting, return_exceptions=True):
-        assert isinstance(error, grpc.aio.AioRpcError)
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "not part of this version" in (error.details() or "")
 
 
 async def test_a_refused_request_is_freed_at_once(service: Served) -> None:

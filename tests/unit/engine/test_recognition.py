@@ -16,7 +16,7 @@ from asr_service.decoding.budget import token_budget
 from asr_service.decoding.prompt_context import prompt_context
 from asr_service.decoding.reply import FinishReason
 from asr_service.decoding.transcript import TokenReply
-from asr_service.engine.recognition import Attempt, can_cut, cut_in_two, recognize
+from asr_service.engine.recognition import Attempt, can_cut, cut_in_two, guess, recognize
 from asr_service.errors import DeadlineExceeded
 from asr_service.languages import ENGLISH, LANGUAGES, Language
 from asr_service.request import Hypothesis, Phrase, Priority, Quality, RecognitionOptions, Speech, TokenUse, Work
@@ -350,3 +350,22 @@ def test_a_language_may_be_forced_on_pieces_too() -> None:
 
     hypothesis = asyncio.run(recogniser.recognize(make_work(10.0, language=german)))
     assert hypothesis.language == german
+
+
+async def test_a_guess_is_taken_as_it_is() -> None:
+    recogniser = Recogniser(lambda work: spoken("and on ...", work))
+
+    hypothesis = await guess(make_work(), recogniser.attempt)
+
+    assert len(recogniser.works) == 1
+    assert hypothesis.text.startswith("and on on on")
+    assert hypothesis.flags == {Quality.TRUNCATED, Quality.REPETITION_RECOVERED}
+
+
+async def test_a_guess_that_is_a_copy_of_the_context_says_nothing_yet() -> None:
+    recogniser = Recogniser(lambda work: spoken("kitchen bedroom garden", work))
+
+    hypothesis = await guess(make_work(context="kitchen bedroom garden"), recogniser.attempt)
+
+    assert len(recogniser.works) == 1
+    assert (hypothesis.text, hypothesis.confidence) == ("", None)

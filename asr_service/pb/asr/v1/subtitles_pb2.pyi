@@ -164,10 +164,15 @@ class SubtitlesRequest(_message.Message):
     SUBTITLE_FORMAT_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     subtitle_format: Global___SubtitleFormat.ValueType
     """How the file is written; first message only."""
     mode: Global___SubtitleMode.ValueType
     """Where times come from; first message only."""
+    live: _builtins.bool
+    """For audio that is still being spoken: after every pause all that was said is settled at once. Cues do not wait to be joined
+    with what comes later, and stay no longer than what was heard of the pause. First message only.
+    """
     @_builtins.property
     def config(self) -> _transcript_pb2.RecognitionConfig:
         """What is wanted from recognition; first message only."""
@@ -193,10 +198,11 @@ class SubtitlesRequest(_message.Message):
         subtitle_format: Global___SubtitleFormat.ValueType = ...,
         mode: Global___SubtitleMode.ValueType = ...,
         rules: Global___CueRules | None = ...,
+        live: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "format", b"format", "rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "format", b"format", "mode", b"mode", "rules", b"rules", "subtitle_format", b"subtitle_format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "format", b"format", "live", b"live", "mode", b"mode", "rules", b"rules", "subtitle_format", b"subtitle_format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

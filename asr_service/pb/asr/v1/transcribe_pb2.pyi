@@ -119,6 +119,20 @@ class TranscribeUploadRequest(_message.Message):
     No bytes at all: INVALID_ARGUMENT reason AUDIO_EMPTY. More bytes or seconds than the server's limits: INVALID_ARGUMENT reason
     AUDIO_TOO_LARGE as soon as the limit is passed. No bytes for longer than the idle limit: DEADLINE_EXCEEDED reason UPLOAD_IDLE.
     Events not read for as long: RESOURCE_EXHAUSTED reason SLOW_CONSUMER, as the status alone.
+
+    An upload with an idempotency key survives a lost connection for a while (`started.resume_window_ms`), at the replica that has
+    it. To go on with it, call again with the same key, `config` and `format`. The connection begins with `started`, which says how
+    many bytes are there already; bytes before that are skipped, so a client that cannot tell may send all of them again. Then come
+    the events after `last_seq`. A connection that comes later takes the upload from an earlier one, which ends with ABORTED reason
+    SESSION_TAKEN. An upload whose end was reached answers in the same way for as long, and is not transcribed again. A failure
+    that passes (UNAVAILABLE, RESOURCE_EXHAUSTED), or that a client was told, is forgotten: the key begins anew.
+
+    With a key the end of the client's stream is the end of the audio only after a message with `is_last`; without one it is a lost
+    connection, and ends with INVALID_ARGUMENT reason MESSAGE_ORDER while the upload waits.
+
+    Breaches with a key: another `config` or `format`: INVALID_ARGUMENT reason INVALID_VALUE. Bytes that begin after those that are
+    there (`offset`), or a `last_seq` whose following events are no longer kept: OUT_OF_RANGE reason RESUME_WINDOW_GONE. No bytes,
+    or events not read, for longer than the idle limit: as without a key, and the upload waits.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -126,6 +140,15 @@ class TranscribeUploadRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Where in the source, in bytes, this message's `audio` begins; without it right after the message before, and for the first
+    one at 0. Needs an idempotency key.
+    """
+    is_last: _builtins.bool
+    """These are the last bytes, or there were no more. Nothing after it is read."""
     @_builtins.property
     def config(self) -> _transcript_pb2.RecognitionConfig:
         """What is wanted; first message only."""
@@ -138,20 +161,65 @@ class TranscribeUploadRequest(_message.Message):
     def audio(self) -> _httpbody_pb2.HttpBody:
         """The next bytes, any number. `content_type` is noted for error messages and never trusted."""
 
+    @_builtins.property
+    def resume(self) -> Global___UploadResume:
+        """Makes the upload one that can be gone on with; first message only. The `idempotency-key` metadata does the same as a
+        `resume` with that key alone.
+        """
+
     def __init__(
         self,
         *,
         config: _transcript_pb2.RecognitionConfig | None = ...,
         format: _audio_pb2.AudioFormat | None = ...,
         audio: _httpbody_pb2.HttpBody | None = ...,
+        resume: Global___UploadResume | None = ...,
+        offset: _builtins.int | None = ...,
+        is_last: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "format", b"format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "audio", b"audio", "config", b"config", "format", b"format", "offset", b"offset", "resume", b"resume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "format", b"format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "audio", b"audio", "config", b"config", "format", b"format", "is_last", b"is_last", "offset", b"offset", "resume", b"resume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
 
 Global___TranscribeUploadRequest: _TypeAlias = TranscribeUploadRequest  # noqa: Y015
+
+@_typing.final
+class UploadResume(_message.Message):
+    """Which upload this is, and what the client has of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    ABANDON_FIELD_NUMBER: _builtins.int
+    idempotency_key: _builtins.str
+    """Chosen by the client, 1 to 128 printable ASCII characters without spaces, different for each upload and hard to guess (a random
+    UUID): together with the API key it is what lets somebody into the upload.
+    """
+    last_seq: _builtins.int
+    """The last event the client has; absent: none."""
+    abandon: _builtins.bool
+    """Nobody wants it any more: everything of it is freed at once, and the call ends with OK and no event."""
+    def __init__(
+        self,
+        *,
+        idempotency_key: _builtins.str = ...,
+        last_seq: _builtins.int | None = ...,
+        abandon: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seq", b"_last_seq", "last_seq", b"last_seq"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seq", b"_last_seq", "abandon", b"abandon", "idempotency_key", b"idempotency_key", "last_seq", b"last_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_seq: _TypeAlias = _typing.Literal["last_seq"]  # noqa: Y015
+    _WhichOneofArgType__last_seq: _TypeAlias = _typing.Literal["_last_seq", b"_last_seq"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seq) -> _WhichOneofReturnType__last_seq | None: ...
+
+Global___UploadResume: _TypeAlias = UploadResume  # noqa: Y015
 
 @_typing.final
 class TranscribeUploadResponse(_message.Message):
@@ -184,7 +252,7 @@ class TranscribeUploadResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """0, 1, 2, ... without gaps."""
+    """0, 1, 2, ... without gaps. A connection that goes on with an upload begins with 0, `started`, and goes on after `last_seq`."""
     request_id: _builtins.str
     """The id of this call."""
     @_builtins.property
@@ -258,6 +326,17 @@ class UploadStarted(_message.Message):
 
     EFFECTIVE_CONFIG_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    RESUME_WINDOW_MS_FIELD_NUMBER: _builtins.int
+    IS_RESUMED_FIELD_NUMBER: _builtins.int
+    received_bytes: _builtins.int
+    """Bytes that are there already, from connections before; send the source from here on."""
+    resume_window_ms: _builtins.int
+    """For how long an upload with an idempotency key waits for its client to come back. 0: this one does not wait."""
+    is_resumed: _builtins.bool
+    """The upload was begun by a connection before, and is gone on with. False for a key that is new here: everything is sent anew,
+    from seq 0 and the first segment.
+    """
     @_builtins.property
     def effective_config(self) -> _transcript_pb2.RecognitionConfig:
         """The configuration as it will be applied, defaults filled in."""
@@ -271,10 +350,13 @@ class UploadStarted(_message.Message):
         *,
         effective_config: _transcript_pb2.RecognitionConfig | None = ...,
         engine: _transcript_pb2.EngineDescription | None = ...,
+        received_bytes: _builtins.int = ...,
+        resume_window_ms: _builtins.int = ...,
+        is_resumed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["effective_config", b"effective_config", "engine", b"engine"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_config", b"effective_config", "engine", b"engine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_config", b"effective_config", "engine", b"engine", "is_resumed", b"is_resumed", "received_bytes", b"received_bytes", "resume_window_ms", b"resume_window_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
