@@ -81,8 +81,9 @@ async def serving(
         )
         detector = VadBatcher(FrameDetector(), executor, metrics)
         aligner = aligner_of(engine, settings)
-        parts = LiveParts(live_pool, detector, engine, metrics, WorkIds(), aligner)
-        transcriber = Transcriber(pool, vad, engine, metrics, executor, caps=_caps(settings))
+        ids = WorkIds()
+        parts = LiveParts(live_pool, detector, engine, metrics, ids, aligner)
+        transcriber = Transcriber(pool, vad, engine, metrics, executor, caps=_caps(settings), ids=ids)
         service = Service(
             settings=settings,
             engine=engine,
@@ -94,7 +95,8 @@ async def serving(
             ),
             start_time=now_message(),
             live=LiveSessions(parts, metrics, max_detached=settings.max_resumable_sessions),
-            texts=TextAligner(pool, transcriber, aligner) if aligner is not None else None,
+            ids=ids,
+            texts=TextAligner(pool, transcriber, aligner, ids) if aligner is not None else None,
         )
         server = AsrServer(settings, service, metrics)
         drain = partial(server.stop, settings.drain_timeout)

@@ -75,10 +75,10 @@ def _response(call: Call, aligner: Aligner, aligned: Aligned) -> transcribe_pb2.
 class SegmentAligner:
     """The words of segments; those that were recognised with words keep them."""
 
-    def __init__(self, aligner: Aligner, deadline_s: float | None) -> None:
+    def __init__(self, aligner: Aligner, ids: WorkIds, deadline_s: float | None) -> None:
         self._aligner = aligner
         self._deadline_s = deadline_s
-        self._ids = WorkIds()
+        self._ids = ids
 
     async def align(self, result: SegmentResult) -> tuple[Word, ...]:
         """See subtitles.WordAligner."""

@@ -30,18 +30,18 @@ _UNKEYED = ("/grpc.health.v1.Health/",)
 Context = ServicerContext[Any, Any]
 
 
-async def _finish(handling: Any, call: Call, context: Context) -> Any:
-    """What the handler returns: a response, or nothing where it writes or yields its responses."""
+async def _finish(handling: Any, context: Context) -> Any:
+    """What the handler returns: a response, or nothing where it writes or yields its responses.
+
+    No headers are sent ahead of a response: a call whose headers are out can no longer be sent again by a proxy, and a process
+    that is killed between the two would lose it. The request id is in the trailers.
+    """
     if isasyncgen(handling):
         async with aclosing(handling):
             async for response in handling:
                 await context.write(response)
         return None
-    response = await handling
-    if response is not None:
-        # Not before success: a response whose headers were sent can no longer be retried by a proxy.
-        await context.send_initial_metadata(call.headers)
-    return response
+    return await handling
 
 
 def as_answer(raised: Exception, call: Call) -> AsrError:
@@ -106,7 +106,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             self._keys.check(metadata)
             self._check_open()
-            return await _finish(handling, call, context)
+            return await _finish(handling, context)
         except (asyncio.CancelledError, GeneratorExit):
             status = "CANCELLED"
             raise

@@ -10,7 +10,7 @@ from asr_service.config import Settings
 from asr_service.engine.protocol import Engine, EngineState
 from asr_service.errors import EngineGone, Starting
 from asr_service.live.sessions import LiveSessions
-from asr_service.request import Priority
+from asr_service.request import Priority, WorkIds
 from asr_service.scheduler.admission import Admission, Ticket
 from asr_service.transcriber.known_text import TextAligner
 from asr_service.transcriber.transcriber import Transcriber
@@ -26,6 +26,7 @@ class Service:
     admission: Admission
     start_time: Timestamp
     live: LiveSessions
+    ids: WorkIds  # of whatever goes to the engine
     texts: TextAligner | None = None  # None: no aligner
 
     def admit(self, n_bytes: int, priority: Priority) -> Ticket:

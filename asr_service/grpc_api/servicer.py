@@ -88,7 +88,7 @@ class AsrServicer(AsrServiceServicer):
         self, request_iterator: AsyncIterator[subtitles_pb2.SubtitlesRequest], context: Context
     ) -> None:
         call, texts = current_call.get(), self._service.texts
-        aligner = SegmentAligner(texts.aligner, call.deadline_s) if texts is not None else None
+        aligner = SegmentAligner(texts.aligner, self._service.ids, call.deadline_s) if texts is not None else None
         await SubtitlesCall(self._service, call, context, aligner).serve(request_iterator)
 
     async def Align(self, request: transcribe_pb2.AlignRequest, context: Context) -> transcribe_pb2.AlignResponse:

@@ -66,11 +66,11 @@ class Aligned:
 class TextAligner:
     """Aligns known texts by `aligner`; long recordings go through `transcriber` first."""
 
-    def __init__(self, pool: DecodePool, transcriber: Transcriber, aligner: Aligner) -> None:
+    def __init__(self, pool: DecodePool, transcriber: Transcriber, aligner: Aligner, ids: WorkIds) -> None:
         self._pool = pool
         self._transcriber = transcriber
         self._aligner = aligner
-        self._ids = WorkIds()
+        self._ids = ids
 
     @property
     def aligner(self) -> Aligner:

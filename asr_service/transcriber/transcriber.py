@@ -53,7 +53,7 @@ class Transcriber:
     """Runs transcriptions on shared decoders, one detector and one engine.
 
     `segments_in_flight` bounds the stretches of one source that wait for or are in the engine, `caps` the length of each.
-    `executor` runs voice activity detection, which releases the GIL.
+    `executor` runs voice activity detection, which releases the GIL. `ids`: shared with all others that use the engine.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Transcriber:
         executor: Executor,
         segments_in_flight: int = 4,
         caps: StretchCaps | None = None,
+        ids: WorkIds | None = None,
     ) -> None:
         self._pool = pool
         self._vad = vad
@@ -73,7 +74,7 @@ class Transcriber:
         self._executor = executor
         self._segments_in_flight = segments_in_flight
         self._caps = caps or StretchCaps()
-        self._ids = WorkIds()
+        self._ids = ids or WorkIds()
 
     async def run(self, source: AsyncIterator[bytes], job: Job, emit: Emit, confirm_end: ConfirmEnd | None = None) -> Completed:
         """Transcribes one source. Awaits `emit` for each event, in order; returns the end, which is not emitted.
@@ -93,7 +94,8 @@ class Transcriber:
         try:
             while (item := await items.get()) is not None:
                 if isinstance(item, Progress):
-                    await emit(Event(progress.cursors, item))
+                    # It says how far things are now, not how far they were when it was put behind the segments before it.
+                    await emit(Event(progress.cursors, progress.report()))
                     continue
                 await self._settle(item, job, outcome)
                 running.discard(item.task)

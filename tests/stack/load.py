@@ -55,9 +55,7 @@ class Load:
     sessions: list[Session] = field(default_factory=list)
     """Live sessions that have ended."""
     failures: list[str] = field(default_factory=list)
-    cut_off: list[str] = field(default_factory=list)
-    """Unary gRPC calls whose service died between the headers of its answer, which go out by themselves, and the rest: no proxy
-    can repeat those."""
+    """Unary calls that failed."""
     is_stopping: bool = False
 
 
@@ -89,8 +87,7 @@ async def _grpc(front: FrontStack, made: Load) -> None:
             try:
                 answer = await call
             except grpc.aio.AioRpcError as error:
-                has_begun = "x-request-id" in dict(await call.initial_metadata())
-                (made.cut_off if has_begun else made.failures).append(f"gRPC: {error!r}")
+                made.failures.append(f"gRPC: {error!r}")
                 continue
             _take(made, "gRPC", answer.transcript.text)
 

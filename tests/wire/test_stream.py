@@ -14,6 +14,7 @@ from asr_service.pb.asr.v1 import audio_pb2, stream_pb2, transcript_pb2
 from asr_service.pb.asr.v1.info_pb2 import GetServerInfoRequest
 from asr_service.pb.asr.v1.stream_pb2 import StreamTranscribeRequest as Say
 from asr_service.pb.asr.v1.stream_pb2 import StreamTranscribeResponse as Hear
+from asr_service.pb.asr.v1.transcribe_pb2 import TranscribeRequest
 from tests.wire.conftest import Served, served, speech
 from tests.wire.talking import (
     FINISH,
@@ -407,3 +408,14 @@ async def test_minutes_of_noise_reach_no_recogniser(service: Served, kind: str) 
     check(heard.events)
     assert heard.kinds == ["started", "end"]
     assert service.running.engine.calls == 0
+
+
+async def test_live_speech_and_recordings_wait_in_one_queue() -> None:
+    async with served(slots=1) as service:
+        live = [talk(service, [config(), *audio_pieces(sample_pcm() + quiet(800)), FINISH]) for _ in range(4)]
+        short = [service.stub.Transcribe(TranscribeRequest(audio=speech())) for _ in range(4)]
+        sessions = await asyncio.gather(*live)
+        answers = [await call for call in short]
+
+    assert [len(heard.of("final")) for heard in sessions] == [1] * 4
+    assert all(answer.transcript.text for answer in answers)

@@ -31,7 +31,6 @@ async def test_speech_is_transcribed_with_all_that_belongs_to_an_answer(service:
 
     segment = response.transcript.segments[0]
     assert response.request_id == "mine"
-    assert dict(await call.initial_metadata())["x-request-id"] == "mine"
     assert dict(await call.trailing_metadata())["x-request-id"] == "mine"
     assert response.transcript.text.startswith("one two three")
     assert response.transcript.language.code == "de"
