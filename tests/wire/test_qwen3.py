@@ -18,12 +18,13 @@ from google.api.httpbody_pb2 import HttpBody
 
 from asr_service.app import serving
 from asr_service.config import Settings
-from asr_service.pb.asr.v1 import info_pb2, transcribe_pb2, transcript_pb2
+from asr_service.pb.asr.v1 import audio_pb2, info_pb2, transcribe_pb2, transcript_pb2
 from asr_service.pb.asr.v1.asr_pb2_grpc import AsrServiceStub
 from asr_service.request import Samples
 from tests.model.sounds import Spoken, error_rate, joined, spoken_clips
 from tests.real_audio import word_errors
 from tests.wire.conftest import PCM, request
+from tests.wire.talking import FINISH, audio_pieces, config, said
 
 SMALL = Path(__file__).parents[1] / "data/qwen3/small"
 SECOND_BYTES = 32_000
@@ -199,3 +200,21 @@ def test_flags_of_the_contract_are_those_of_the_engine() -> None:
     assert {"QUALITY_FLAG_REPETITION_RECOVERED", "QUALITY_FLAG_CONTEXT_LEAK_REMOVED", "QUALITY_FLAG_TRUNCATED"} <= set(
         transcript_pb2.QualityFlag.keys()
     )
+
+
+@pytest.mark.parametrize("size", [3_200, 17_777])
+async def test_live_speech_is_what_its_stretches_are_alone_and_nothing_leaks(clean: list[Spoken], size: int) -> None:
+    clips = [*by_language(clean, "English")[:2], by_language(clean, "German")[0], by_language(clean, "English")[2]]
+    data = pcm(joined(clips, pause_s=1.2)) + bytes(32_000)
+    async with qwen3() as stub:
+        call = stub.StreamTranscribe(said([config(), *audio_pieces(data, size), FINISH]))
+        finals = [event.final.segment async for event in call if event.HasField("final")]
+        for final in finals:
+            stretch = data[32 * final.start_ms : 32 * final.end_ms]
+            off = {"voice_activity": {"mode": audio_pb2.VOICE_ACTIVITY_MODE_OFF}}
+            alone = await stub.Transcribe(request(stretch, format=PCM, config=off))
+            assert final.text == alone.transcript.text
+            assert final.language == alone.transcript.segments[0].language
+
+    assert len(finals) == len(clips)
+    assert error_rate(clips, [final.text for final in finals]) <= 0.1
