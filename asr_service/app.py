@@ -71,14 +71,7 @@ async def serving(
         )
         # In a thread: a model may have to be downloaded first, and signals have to be heard meanwhile.
         engine = await asyncio.to_thread(make_engine or choose_engine, settings, metrics)
-        # Live containers hold a process for as long as somebody speaks: uploads must not wait for them.
-        live_pool = DecodePool(
-            _limits(settings),
-            max_workers=settings.live_decode_workers,
-            warm=0,
-            metrics=metrics,
-            failpoints=settings.failpoints,
-        )
+        live_pool = _live_pool(settings, metrics)
         detector = VadBatcher(FrameDetector(), executor, metrics)
         aligner = aligner_of(engine, settings)
         ids = WorkIds()
@@ -141,6 +134,17 @@ async def serve_forever(settings: Settings) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with serving(settings):
         await stopped.wait()
+
+
+def _live_pool(settings: Settings, metrics: Metrics) -> DecodePool:
+    """Live containers hold a process for as long as somebody speaks: uploads must not wait for them."""
+    return DecodePool(
+        _limits(settings),
+        max_workers=settings.live_decode_workers,
+        warm=0,
+        metrics=metrics,
+        failpoints=settings.failpoints,
+    )
 
 
 def _caps(settings: Settings) -> StretchCaps:
