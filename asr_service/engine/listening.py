@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from asr_service.request import Hypothesis, Work
@@ -26,19 +25,3 @@ class Listening(Protocol):
     def close(self) -> None:
         """Frees what is kept. Idempotent."""
         ...
-
-
-class Rehearing:
-    """For recognisers that keep nothing: every call recognises the whole stretch."""
-
-    def __init__(self, recognize: Callable[[Work], Awaitable[Hypothesis]]) -> None:
-        self._recognize = recognize
-
-    async def guess(self, work: Work) -> Hypothesis:
-        return await self._recognize(work)
-
-    async def decide(self, work: Work) -> Hypothesis:
-        return await self._recognize(work)
-
-    def close(self) -> None:
-        """Nothing is kept."""
